@@ -1,0 +1,83 @@
+/**
+ * What an index is: the one schema that the build writes and the edge reads. The manifest is the last file of a version to be
+ * written; `current.json` (the pointer) then names the version to serve. No times or machine names: same inputs, same bytes.
+ */
+import * as z from "zod";
+
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const count = z.int().nonnegative();
+
+export const indexName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/);
+export const versionName = z.string().regex(/^[0-9a-f]{16}$/);
+
+/** One block of the R-dimensional vector. */
+export const layerSchema = z.object({
+  name: z.string(),
+  /** First coordinate of the block. */
+  offset: count,
+  /** Kept coordinates. */
+  r: count,
+  /** Entries of the layer's parameters. */
+  d: count,
+  parameters: z.array(z.object({ name: z.string(), shape: z.array(count) })),
+  /** λ_l, and tr(H̃_l), of the compressed Gauss-Newton Hessian. */
+  damping: z.number().nonnegative(),
+  trace: z.number().nonnegative(),
+});
+
+export const manifestSchema = z.object({
+  format: z.literal("influence-edge/1"),
+  name: indexName,
+  version: versionName,
+  title: z.string(),
+  /** Training examples (rows), stored queries, and R. */
+  n: z.int().positive(),
+  queries: count,
+  dimension: z.int().positive(),
+  layers: z.array(layerSchema).min(1),
+  compressor: z.object({ kind: z.string(), seed: z.union([z.string(), z.number()]) }),
+  dampingRule: z.string(),
+  loss: z.string(),
+  /** Names of the classes by label, when the dataset has them. */
+  classes: z.array(z.string()).optional(),
+  /** What `influence verify` measured, null until it has run. */
+  fidelity: z.record(z.string(), z.union([z.number(), z.string()])).nullable(),
+  /** Every file of this version but the manifest, by name. */
+  files: z.record(z.string(), z.object({ bytes: count, sha256 })),
+});
+export type Manifest = z.infer<typeof manifestSchema>;
+export type ManifestLayer = z.infer<typeof layerSchema>;
+
+export const pointerSchema = z.object({ version: versionName, manifestSha256: sha256 });
+export type Pointer = z.infer<typeof pointerSchema>;
+
+/** Where things lie in the bucket: `indexes/<name>/current.json`, `indexes/<name>/<version>/<file>`. */
+export const INDEXES = "indexes/";
+export const pointerKey = (name: string): string => `${INDEXES}${name}/current.json`;
+export const fileKey = (name: string, version: string, file: string): string => `${INDEXES}${name}/${version}/${file}`;
+
+/** Metadata of the training examples (examples.msgpack) and of the stored queries (queries.msgpack), one entry a row. */
+export const metadataSchema = z.object({
+  ids: z.array(z.string()),
+  /** Columns by name; `label` is the training label; a query also has `prediction` and `loss`; any other column is shown as it is. */
+  columns: z.record(z.string(), z.array(z.union([z.number(), z.string(), z.boolean(), z.null()]))),
+});
+export type Metadata = z.infer<typeof metadataSchema>;
+
+/** The files of a version. FORMAT.md draws their bytes. */
+export const FILES = {
+  manifest: "manifest.json",
+  mask: "mask.bin",
+  gradientGraph: "gradient.onnx",
+  basis: "basis.bin",
+  coarse: "coarse.bin",
+  fine: "fine.bin",
+  rows: "rows.f32",
+  rowChecksums: "rows.crc32",
+  queries: "queries.f32",
+  queryChecksums: "queries.crc32",
+  examples: "examples.msgpack",
+  queryMetadata: "queries.msgpack",
+  exampleImages: "examples.images",
+  queryImages: "queries.images",
+} as const;

@@ -1,0 +1,20 @@
+/**
+ * The one seam between an index and where it lies: R2 on the edge, a folder on Node. Files are immutable; a source belongs to
+ * one version of one index.
+ */
+export interface IndexSource {
+  /** The whole file as it arrives. Throws if there is no such file. */
+  stream(file: string): Promise<AsyncIterable<Uint8Array>>;
+  /** Bytes offset … offset + length − 1. Throws RangeError if the file ends before. */
+  range(file: string, offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** A file that is not what its manifest says. Never served: the version that held it is refused. */
+export class CorruptIndexError extends Error {
+  readonly file: string;
+  constructor(file: string, expected: string, got: string) {
+    super(`${file}: expected ${expected}, got ${got}; publish the index again`);
+    this.name = "CorruptIndexError";
+    this.file = file;
+  }
+}
