@@ -1,0 +1,174 @@
+/** From preconditioned rows to a searchable index: basis.bin, coarse.bin, fine.bin and rows.crc32 beside rows.f32. */
+import { type FileHandle, open, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { crc32 } from "node:zlib";
+import { type Basis, balance, DROPPED, drawBasis, encodeBasis, rotate } from "../src/core/basis.ts";
+import { encodeHeader } from "../src/core/header.ts";
+import { FILES } from "../src/core/manifest.ts";
+import { COARSE_TERMS, FINE_TERMS, planeLayout, quantiseRow, strideOf } from "../src/core/plane.ts";
+
+/** Bytes of rows.f32 that are read at once. */
+const CHUNK_BYTES = 8 * 1024 * 1024;
+
+export interface IndexRowsSettings {
+  /** Rows and coordinates of rows.f32, float32 [n, R]. */
+  n: number;
+  R: number;
+  /** [R] E g̃_j² over the training gradients: what queries look like. */
+  queryMeanSquare: Float64Array;
+  seed: number | string;
+  /** Called with rows done of `total`, over both passes. */
+  onProgress?: (done: number, total: number) => void;
+}
+
+/**
+ * Reads rows.f32 of `folder` twice, in chunks, and writes basis.bin, coarse.bin, fine.bin and rows.crc32 beside it: the same
+ * bytes for the same rows and settings on every platform. Holds some 16 MB and 28 bytes a row.
+ * Throws RangeError for shapes that disagree or a value that is not finite, naming the row.
+ */
+export async function indexRows(folder: string, settings: IndexRowsSettings): Promise<void> {
+  const { n, R, queryMeanSquare, seed, onProgress } = settings;
+  if (queryMeanSquare.length !== R) {
+    throw new RangeError(`queryMeanSquare: expected ${R} values, got ${queryMeanSquare.length}`);
+  }
+  const rows = await open(path.join(folder, FILES.rows), "r");
+  try {
+    const { size } = await rows.stat();
+    if (size !== 4 * n * R) {
+      throw new RangeError(`${rowsName(folder)}: expected ${4 * n * R} bytes for ${n} × ${R} float32, got ${size}`);
+    }
+    const checksums = new Uint32Array(n);
+    const squares = new Float64Array(R);
+    await eachRow(rows, n, R, (row, values, bytes) => {
+      checksums[row] = crc32(bytes);
+      addSquares(rowsName(folder), row, values, squares);
+      onProgress?.(row + 1, 2 * n);
+    });
+    await writeFile(path.join(folder, FILES.rowChecksums), checksums);
+
+    const basis = drawBasis(balance(squares, queryMeanSquare, n), seed);
+    await writeFile(path.join(folder, FILES.basis), encodeBasis(basis, n));
+    await writePlanes(folder, rows, n, basis, (done) => onProgress?.(n + done, 2 * n));
+  } finally {
+    await rows.close();
+  }
+}
+
+const rowsName = (folder: string): string => path.join(folder, FILES.rows);
+
+function addSquares(file: string, row: number, values: Float32Array, squares: Float64Array): void {
+  for (let j = 0; j < values.length; j++) {
+    const value = values[j];
+    if (!Number.isFinite(value)) {
+      throw new RangeError(
+        `${file}, row ${row}, coordinate ${j}: expected a finite value, got ${value}; check the fit`,
+      );
+    }
+    squares[j] += value * value;
+  }
+}
+
+async function writePlanes(
+  folder: string,
+  rows: FileHandle,
+  n: number,
+  basis: Basis,
+  onRow: (done: number) => void,
+): Promise<void> {
+  const R = basis.dimension;
+  const stride = strideOf(R);
+  const coarse = await planeWriter(path.join(folder, FILES.coarse), "coarse", n, R, COARSE_TERMS);
+  const fine = await planeWriter(path.join(folder, FILES.fine), "fine", n, R, FINE_TERMS);
+  try {
+    const scales = Float64Array.from(basis.exponents, (exponent) => (exponent === DROPPED ? 0 : 2 ** -exponent));
+    const x = new Float64Array(R);
+    await eachRow(
+      rows,
+      n,
+      R,
+      (row, values) => {
+        for (let j = 0; j < R; j++) x[j] = values[j] * scales[j];
+        rotate(basis, x);
+        const terms = quantiseRow(x, coarse.codes.subarray(coarse.used), fine.codes.subarray(fine.used));
+        coarse.terms.setFloat32(COARSE_TERMS * row, terms.scale, true);
+        coarse.terms.setFloat32(COARSE_TERMS * row + 4, terms.norm, true);
+        coarse.terms.setFloat32(COARSE_TERMS * row + 8, terms.residual, true);
+        coarse.terms.setInt32(COARSE_TERMS * row + 12, terms.codeSum, true);
+        fine.terms.setFloat32(FINE_TERMS * row, terms.fineScale, true);
+        fine.terms.setFloat32(FINE_TERMS * row + 4, terms.fineResidual, true);
+        coarse.used += stride;
+        fine.used += stride;
+        onRow(row + 1);
+      },
+      async () => {
+        await coarse.flush();
+        await fine.flush();
+      },
+    );
+    await coarse.finish();
+    await fine.finish();
+  } finally {
+    await coarse.close();
+    await fine.close();
+  }
+}
+
+/** A plane file being written: codes as they come, the terms of all rows last. */
+async function planeWriter(file: string, kind: "coarse" | "fine", n: number, R: number, termBytes: number) {
+  const handle = await open(file, "w");
+  const stride = strideOf(R);
+  const layout = planeLayout(n, R, termBytes);
+  const terms = new DataView(new ArrayBuffer(n * termBytes));
+  let at = layout.codesAt;
+  const writer = {
+    terms,
+    /** Codes not yet written; zero beyond `used`, because the padding of rows is zero. */
+    codes: new Int8Array(rowsAtOnce(R) * stride),
+    used: 0,
+    async flush() {
+      await handle.write(new Uint8Array(writer.codes.buffer, 0, writer.used), 0, writer.used, at);
+      at += writer.used;
+      writer.used = 0;
+    },
+    async finish() {
+      await writer.flush();
+      await handle.write(encodeHeader({ kind, n, dimension: R, stride }), 0, undefined, 0);
+      await handle.write(new Uint8Array(terms.buffer), 0, undefined, layout.termsAt);
+      await handle.truncate(layout.bytes);
+    },
+    close: () => handle.close(),
+  };
+  return writer;
+}
+
+const rowsAtOnce = (R: number): number => Math.max(1, Math.floor(CHUNK_BYTES / (4 * R)));
+
+/** Calls `visit` with each row's index, its values and its bytes (both overwritten later), and `afterChunk` between chunks. */
+async function eachRow(
+  rows: FileHandle,
+  n: number,
+  R: number,
+  visit: (row: number, values: Float32Array, bytes: Uint8Array) => void,
+  afterChunk?: () => Promise<void>,
+): Promise<void> {
+  const atOnce = rowsAtOnce(R);
+  const buffer = new Uint8Array(Math.min(atOnce, n) * 4 * R);
+  for (let first = 0; first < n; first += atOnce) {
+    const count = Math.min(atOnce, n - first);
+    await readFully(rows, buffer.subarray(0, count * 4 * R), first * 4 * R);
+    for (let index = 0; index < count; index++) {
+      const start = index * 4 * R;
+      visit(first + index, new Float32Array(buffer.buffer, start, R), buffer.subarray(start, start + 4 * R));
+    }
+    await afterChunk?.();
+  }
+}
+
+async function readFully(handle: FileHandle, target: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < target.length; ) {
+    const { bytesRead } = await handle.read(target, done, target.length - done, position + done);
+    if (bytesRead === 0)
+      throw new RangeError(`${FILES.rows}: expected ${target.length} bytes at ${position}, got ${done}`);
+    done += bytesRead;
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * What the host lends the search: the compiled scan and a running SHA-256. On Node: `loadKernel()` of offline/kernel.ts. On
+ * Workers: `workerKernel()` of src/kernel.ts.
+ */
+export interface Kernel {
+  /** A new instance of the scan, with a memory of its own. */
+  instantiate(): KernelExports;
+  sha256(): Sha256;
+  /** Milliseconds from any start, for the timings of answers. */
+  now(): number;
+}
+
+/** SHA-256 of a stream of bytes. */
+export interface Sha256 {
+  /** Takes the next bytes; they may change once it has resolved. */
+  update(bytes: Uint8Array): void | Promise<void>;
+  /** The digest of all bytes, 64 lower-case hexadecimal digits. Called once, last. */
+  finish(): string | Promise<string>;
+}
+
+/** Addresses are bytes from the start of `memory`, all multiples of 16; little-endian. */
+export interface KernelExports {
+  memory: { readonly buffer: ArrayBufferLike; grow(pages: number): number };
+  /**
+   * Scans coarse rows first … first + count − 1 against one query and writes those that may matter. For each row
+   *   dot = scale · Σ_j code_j · query_j,   width = residualFactor · residual + normFactor · norm,
+   * and it is written if dot + width > 0 and ≥ high, or dot − width < 0 and ≤ low. `query` lies at address `query` as
+   * writeQuery lays it out. Where `filter` ≠ 0, only rows whose bit is set in the bitmap there (row 0 is bit 0 of byte 0).
+   * Written are u32 rows at `outRows` and f64 (dot, width) at `outPairs`, with room for `count` each.
+   * Returns the number written.
+   */
+  scan(
+    terms: number,
+    codes: number,
+    stride: number,
+    first: number,
+    count: number,
+    query: number,
+    residualFactor: number,
+    normFactor: number,
+    high: number,
+    low: number,
+    filter: number,
+    outRows: number,
+    outPairs: number,
+  ): number;
+  /**
+   * For each of `count` rows (u32 at `rows`): Σ_j (scale · coarse_j + fineScale · fine_j) · query_j, the query being float64
+   * [stride] at `query`, written as f64 to `out`.
+   */
+  refine(
+    coarseTerms: number,
+    coarseCodes: number,
+    fineTerms: number,
+    fineCodes: number,
+    stride: number,
+    rows: number,
+    count: number,
+    query: number,
+    out: number,
+  ): void;
+  /** For each of `count` rows (u32 at `rows`): Σ_j row_j · query_j in float64, j ascending; rows float32 [n][dimension], query float64. */
+  exact(data: number, dimension: number, rows: number, count: number, query: number, out: number): void;
+}
+
+/** The query's integer coordinates are in −QUERY_LIMIT … QUERY_LIMIT: two planes of seven bits, offset by 8192. */
+export const QUERY_LIMIT = 8191;
+export const QUERY_OFFSET = 8192;
+
+/** Bytes of a query at its address: high plane [stride], low plane [stride], int16 [stride]. */
+export const queryBytes = (stride: number): number => 4 * stride;

@@ -1,0 +1,44 @@
+/** Files of an index, checked against its manifest while they arrive. */
+import type { Sha256 } from "./kernel/kernel.ts";
+import type { Manifest } from "./manifest.ts";
+import { CorruptIndexError, type IndexSource } from "./source.ts";
+
+/**
+ * Streams `file` into `target`, which is as long as the format says the file is. Throws CorruptIndexError if the manifest does
+ * not list the file, or lists or delivers another length or other bytes.
+ */
+export async function loadInto(
+  manifest: Manifest,
+  source: IndexSource,
+  file: string,
+  digest: Sha256,
+  target: Uint8Array,
+): Promise<void> {
+  const listed = checkListed(manifest, file, target.length);
+  let at = 0;
+  for await (const chunk of await source.stream(file)) {
+    if (at + chunk.length > target.length) {
+      throw new CorruptIndexError(file, `${target.length} bytes`, `at least ${at + chunk.length}`);
+    }
+    target.set(chunk, at);
+    at += chunk.length;
+    await digest.update(chunk);
+  }
+  if (at !== target.length) throw new CorruptIndexError(file, `${target.length} bytes`, `${at}`);
+  const sha256 = await digest.finish();
+  if (sha256 !== listed.sha256) throw new CorruptIndexError(file, `sha256 ${listed.sha256}`, sha256);
+}
+
+/** What the manifest says of `file`. Throws CorruptIndexError unless it is there with `bytes` bytes. */
+export function checkListed(manifest: Manifest, file: string, bytes: number): { bytes: number; sha256: string } {
+  const listed = manifest.files[file];
+  if (listed === undefined) throw new CorruptIndexError(file, "an entry in manifest.json", "none");
+  if (listed.bytes !== bytes) {
+    throw new CorruptIndexError(
+      file,
+      `${bytes} bytes for n = ${manifest.n}, R = ${manifest.dimension}`,
+      `${listed.bytes} in manifest.json`,
+    );
+  }
+  return listed;
+}

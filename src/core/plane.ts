@@ -1,0 +1,105 @@
+/**
+ * Quantised rows. coarse.bin holds int8 codes c and a scale s, so that x̂ = s·c ≈ x' = T p̃; fine.bin the same of the residual
+ * x' − x̂. Each row carries norms, rounded up, from which search.ts bounds q·(x' − x̂) by Cauchy-Schwarz.
+ */
+import { align, HEADER_BYTES } from "./header.ts";
+
+/** Codes are in −127 … 127. */
+export const CODE_LIMIT = 127;
+
+/** Bytes of one row's terms: coarse f32 scale, f32 norm, f32 residual norm, i32 sum of codes; fine f32 scale, f32 residual norm. */
+export const COARSE_TERMS = 16;
+export const FINE_TERMS = 8;
+
+/** Where the arrays of coarse.bin and fine.bin lie. */
+export interface PlaneLayout {
+  termsAt: number;
+  codesAt: number;
+  bytes: number;
+}
+
+/** Codes of R coordinates are padded with zeros to whole SIMD vectors. */
+export const strideOf = (dimension: number): number => Math.ceil(dimension / 16) * 16;
+
+export function planeLayout(n: number, dimension: number, termBytes: number): PlaneLayout {
+  const codesAt = HEADER_BYTES + align(n * termBytes);
+  return { termsAt: HEADER_BYTES, codesAt, bytes: codesAt + align(n * strideOf(dimension)) };
+}
+
+/** The terms of one row. Norms are upper bounds, of the row x' and x̂ both, and of what each plane leaves. */
+export interface RowTerms {
+  scale: number;
+  norm: number;
+  residual: number;
+  codeSum: number;
+  fineScale: number;
+  fineResidual: number;
+}
+
+/**
+ * Quantises a rotated row into `coarse` and `fine` ([≥ R] int8, the rest untouched). `x`: [R] float64, ‖x‖ ≤ about 1; holds
+ * what both planes leave afterwards. Nothing throws: a row too small for float32 scales gets codes of zero and wider bounds.
+ */
+export function quantiseRow(x: Float64Array, coarse: Int8Array, fine: Int8Array): RowTerms {
+  const norm = roundUp(normOf(x));
+  const { scale, codeSum, square } = quantise(x, coarse);
+  const residual = roundUp(normOf(x));
+  const fineTerms = quantise(x, fine);
+  return {
+    scale,
+    norm: Math.max(norm, roundUp(scale * Math.sqrt(square))),
+    residual,
+    codeSum,
+    fineScale: fineTerms.scale,
+    fineResidual: roundUp(normOf(x)),
+  };
+}
+
+/** Codes of x, and x ← x − scale · codes. Products are exact in float64 (24 + 7 bits). */
+function quantise(x: Float64Array, codes: Int8Array): { scale: number; codeSum: number; square: number } {
+  let largest = 0;
+  for (let j = 0; j < x.length; j++) largest = Math.max(largest, Math.abs(x[j]));
+  const rounded = Math.fround(largest / CODE_LIMIT);
+  const scale = rounded >= SMALLEST_NORMAL ? rounded : 0;
+  if (scale === 0) {
+    codes.fill(0, 0, x.length);
+    return { scale, codeSum: 0, square: 0 };
+  }
+  let codeSum = 0;
+  let square = 0;
+  for (let j = 0; j < x.length; j++) {
+    const code = Math.max(-CODE_LIMIT, Math.min(CODE_LIMIT, Math.round(x[j] / scale)));
+    codes[j] = code;
+    codeSum += code;
+    square += code * code;
+    x[j] -= scale * code;
+  }
+  return { scale, codeSum, square };
+}
+
+/** The least normal float32: below it a scale has too few bits to be of use. */
+const SMALLEST_NORMAL = 2 ** -126;
+
+function normOf(x: Float64Array): number {
+  let sum = 0;
+  let any = 0;
+  for (let j = 0; j < x.length; j++) {
+    sum += x[j] * x[j];
+    any = Math.max(any, Math.abs(x[j]));
+  }
+  // 2⁻⁵⁰⁰ stands for squares that underflowed; it rounds up to the least float32.
+  return any === 0 ? 0 : Math.sqrt(sum) + 2 ** -500;
+}
+
+/** A float32 that is no less than `value`, with 2⁻³⁰ to spare for the rounding of a norm over R ≤ 2²⁰ coordinates. */
+function roundUp(value: number): number {
+  if (value === 0) return 0;
+  const wanted = value * (1 + 2 ** -30);
+  const rounded = Math.fround(wanted);
+  if (rounded >= wanted) return rounded;
+  BITS.setFloat32(0, rounded);
+  BITS.setUint32(0, BITS.getUint32(0) + 1);
+  return BITS.getFloat32(0);
+}
+
+const BITS = new DataView(new ArrayBuffer(4));

@@ -1,0 +1,94 @@
+/** A query in the basis of the rows, quantised, with the factors of its intervals. FORMAT.md proves them. */
+import { type Basis, DROPPED, rotate } from "./basis.ts";
+import { QUERY_LIMIT, QUERY_OFFSET } from "./kernel/kernel.ts";
+
+/**
+ * One query. Dots below are in its own unit: q·p = unit · dot. With `residual` and `norm` as coarse.bin and fine.bin hold them,
+ *   |dot of the scan − truth|   ≤ residualFactor · residual     + normFactor · norm
+ *   |dot of refine() − truth|   ≤ residualFactor · fineResidual + roundingFactor · norm
+ * where the truth is the float64 dot product of the float32 values, summed in order, divided by the unit.
+ */
+export interface PreparedQuery {
+  /** [R] float64: the query's float32 values. */
+  values: Float64Array;
+  /** [R] float64: T q̃ / unit, coordinates in −8191 … 8191. */
+  rotated: Float64Array;
+  /** [R] int16: `rotated`, rounded. */
+  codes: Int16Array;
+  unit: number;
+  residualFactor: number;
+  normFactor: number;
+  roundingFactor: number;
+}
+
+/**
+ * Balances, rotates and quantises `gradient` ([R] float32); null if it is orthogonal to every row by its zeros.
+ * Throws TypeError if it is no Float32Array, RangeError if its length is not R or a value is not finite.
+ */
+export function prepareQuery(basis: Basis, gradient: Float32Array): PreparedQuery | null {
+  checkGradient(gradient, basis.dimension);
+  const rotated = new Float64Array(basis.dimension);
+  let largest = 0;
+  for (let j = 0; j < rotated.length; j++) {
+    if (basis.exponents[j] === DROPPED) continue;
+    rotated[j] = gradient[j] * 2 ** basis.exponents[j];
+    largest = Math.max(largest, Math.abs(rotated[j]));
+  }
+  if (largest === 0) return null;
+  // A power of two brings the largest coordinate near one, so that no square overflows or vanishes; it rounds nothing.
+  const near = 2 ** Math.floor(Math.log2(largest));
+  for (let j = 0; j < rotated.length; j++) rotated[j] /= near;
+  rotate(basis, rotated);
+
+  const step = rotated.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / QUERY_LIMIT;
+  const codes = new Int16Array(rotated.length);
+  let square = 0;
+  let left = 0;
+  for (let j = 0; j < rotated.length; j++) {
+    const value = rotated[j] / step;
+    rotated[j] = value;
+    codes[j] = Math.round(value);
+    square += value * value;
+    left += (value - codes[j]) ** 2;
+  }
+  // All rounding together, relative to ‖q‖‖p‖: the ordered sum, refine(), two rotations, the scan's own products.
+  const rounding = (4 * basis.dimension + 256) * 2 ** -53;
+  const norm = Math.sqrt(square) * (1 + rounding);
+  return {
+    values: Float64Array.from(gradient),
+    rotated,
+    codes,
+    unit: step * near,
+    residualFactor: norm,
+    normFactor: Math.sqrt(left) * (1 + rounding) + norm * rounding,
+    roundingFactor: norm * rounding,
+  };
+}
+
+function checkGradient(gradient: Float32Array, dimension: number): void {
+  if (!(gradient instanceof Float32Array)) {
+    throw new TypeError(`gradient: expected a Float32Array of ${dimension} values, got ${typeof gradient}; convert it`);
+  }
+  if (gradient.length !== dimension) {
+    throw new RangeError(
+      `gradient: expected ${dimension} values, got ${gradient.length}; compress it with this index's mask`,
+    );
+  }
+  const bad = gradient.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0) {
+    throw new RangeError(`gradient: expected finite values, got ${gradient[bad]} at position ${bad}; check the model`);
+  }
+}
+
+/** Lays a query out for the kernel's scan: see kernel.ts. `target`: 4 · stride bytes. */
+export function writeQuery(codes: Int16Array, target: Uint8Array, stride: number): void {
+  const wide = new Int16Array(target.buffer, target.byteOffset + 2 * stride, stride);
+  wide.fill(0);
+  wide.set(codes);
+  // The padding's high plane is 64 like that of any zero; the rows' padding is zero, so it never counts.
+  for (let j = 0; j < stride; j++) {
+    const shifted = wide[j] + QUERY_OFFSET;
+    target[j] = shifted >> 7;
+    target[stride + j] = shifted & 127;
+  }
+}

@@ -1,0 +1,139 @@
+/** The part of an index that is held in WebAssembly memory: which planes fit, where they lie, and their loading. */
+import { type Basis, basisBytes, decodeBasis } from "./basis.ts";
+import { align, checkHeader } from "./header.ts";
+import { type Kernel, type KernelExports, queryBytes } from "./kernel/kernel.ts";
+import { checkListed, loadInto } from "./load.ts";
+import { FILES, type Manifest } from "./manifest.ts";
+import { COARSE_TERMS, FINE_TERMS, planeLayout, strideOf } from "./plane.ts";
+import type { IndexSource } from "./source.ts";
+
+/** Which full or finer rows are in memory beside the coarse plane. */
+export type Tier = "rows" | "fine" | "coarse";
+
+/** Rows of the source kept in memory between queries, where rows are not resident. */
+export const KEPT_BYTES = 2 * 1024 * 1024;
+/** Rows that one call of the kernel takes at most. */
+export const CHUNK_ROWS = 2048;
+/** Queries whose coordinates the kernel's memory holds at once. */
+export const QUERIES_AT_ONCE = 32;
+
+/** An index that does not fit the memory it may use. */
+export class BudgetError extends RangeError {
+  readonly needed: number;
+  readonly budget: number;
+  constructor(n: number, dimension: number, needed: number, budget: number) {
+    super(
+      `index of ${n} rows, R = ${dimension}: expected at most ${budget} bytes resident, needs ${needed}; ` +
+        `choose a smaller R, fewer rows or a larger budget`,
+    );
+    this.name = "BudgetError";
+    this.needed = needed;
+    this.budget = budget;
+  }
+}
+
+/** Addresses in the kernel's memory, in bytes. Scratch first, then the files as they are. */
+export interface Addresses {
+  /** Scan layouts of QUERIES_AT_ONCE queries. */
+  queries: number;
+  /** One query, float64 [stride]. */
+  values: number;
+  /** u32 [CHUNK_ROWS] and f64 [CHUNK_ROWS][2]. */
+  rowList: number;
+  pairs: number;
+  /** Bitmap of n rows. */
+  filter: number;
+  basis: number;
+  checksums: number;
+  coarse: number;
+  /** Of fine.bin or rows.f32, by tier. */
+  second: number;
+  /** Bytes of the memory, in whole pages. */
+  memoryBytes: number;
+  /** Bytes held in all: the memory, and rows of the source kept between queries. */
+  end: number;
+}
+
+/** The first 64 KiB of the memory belong to the kernel itself. */
+const FIRST_ADDRESS = 65536;
+const PAGE = 65536;
+
+export function addressesOf(n: number, dimension: number, tier: Tier): Addresses {
+  const stride = strideOf(dimension);
+  let at = FIRST_ADDRESS;
+  const take = (bytes: number) => {
+    const address = at;
+    at += align(bytes);
+    return address;
+  };
+  const addresses = {
+    queries: take(QUERIES_AT_ONCE * queryBytes(stride)),
+    values: take(8 * stride),
+    rowList: take(4 * CHUNK_ROWS),
+    pairs: take(16 * CHUNK_ROWS),
+    filter: take(Math.ceil(n / 8) + 16),
+    basis: take(basisBytes(dimension)),
+    checksums: take(tier === "rows" ? 0 : 4 * n),
+    coarse: take(planeLayout(n, dimension, COARSE_TERMS).bytes),
+    second: take(secondBytes(n, dimension, tier)),
+  };
+  const memoryBytes = Math.ceil(at / PAGE) * PAGE;
+  return { ...addresses, memoryBytes, end: memoryBytes + (tier === "rows" ? 0 : KEPT_BYTES) };
+}
+
+function secondBytes(n: number, dimension: number, tier: Tier): number {
+  if (tier === "rows") return 4 * n * dimension;
+  return tier === "fine" ? planeLayout(n, dimension, FINE_TERMS).bytes : 0;
+}
+
+/** The richest tier that fits `budgetBytes`. Throws BudgetError if not even the coarse plane does. */
+export function chooseTier(n: number, dimension: number, budgetBytes: number): Tier {
+  for (const tier of ["rows", "fine", "coarse"] as const) {
+    if (addressesOf(n, dimension, tier).end <= budgetBytes) return tier;
+  }
+  throw new BudgetError(n, dimension, addressesOf(n, dimension, "coarse").end, budgetBytes);
+}
+
+export interface Resident {
+  tier: Tier;
+  at: Addresses;
+  kernel: KernelExports;
+  basis: Basis;
+  /** [n] CRC-32 of each row of rows.f32; empty where the rows are resident. */
+  checksums: Uint32Array;
+}
+
+/** Loads what fits, each file verified as it streams into place. Throws CorruptIndexError or BudgetError. */
+export async function loadResident(
+  manifest: Manifest,
+  source: IndexSource,
+  host: Kernel,
+  budgetBytes: number,
+): Promise<Resident> {
+  const { n, dimension } = manifest;
+  const tier = chooseTier(n, dimension, budgetBytes);
+  const at = addressesOf(n, dimension, tier);
+  const kernel = host.instantiate();
+  kernel.memory.grow(at.memoryBytes / PAGE - kernel.memory.buffer.byteLength / PAGE);
+  const bytes = (address: number, length: number) => new Uint8Array(kernel.memory.buffer, address, length);
+  const load = async (file: string, address: number, length: number) => {
+    const target = bytes(address, length);
+    await loadInto(manifest, source, file, host.sha256(), target);
+    return target;
+  };
+
+  const stride = strideOf(dimension);
+  const coarse = planeLayout(n, dimension, COARSE_TERMS).bytes;
+  const fine = planeLayout(n, dimension, FINE_TERMS).bytes;
+  const basis = decodeBasis(FILES.basis, await load(FILES.basis, at.basis, basisBytes(dimension)), n, dimension);
+  checkHeader(FILES.coarse, await load(FILES.coarse, at.coarse, coarse), { kind: "coarse", n, dimension, stride });
+  checkListed(manifest, FILES.fine, fine);
+  checkListed(manifest, FILES.rows, 4 * n * dimension);
+  if (tier === "rows") await load(FILES.rows, at.second, 4 * n * dimension);
+  else await load(FILES.rowChecksums, at.checksums, 4 * n);
+  if (tier === "fine") {
+    checkHeader(FILES.fine, await load(FILES.fine, at.second, fine), { kind: "fine", n, dimension, stride });
+  }
+  const checksums = new Uint32Array(kernel.memory.buffer, at.checksums, tier === "rows" ? 0 : n);
+  return { tier, at, kernel, basis, checksums };
+}

@@ -1,0 +1,104 @@
+/** Selecting the k best of both ends, from intervals and from truths. */
+
+/** The best rows of one end so far: `bound` is the k-th largest value offered, or `floor` while fewer than k exceed it. */
+export interface Best {
+  readonly bound: number;
+  offer(value: number): void;
+}
+
+/** The k-th largest of the values offered that exceed `floor`: a binary heap of k values, the least on top. */
+export function kthLargest(k: number, floor: number): Best {
+  let heap = new Float64Array(Math.min(k, 1024));
+  let size = 0;
+  const up = (value: number) => {
+    let at = size++;
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (heap[parent] <= value) break;
+      heap[at] = heap[parent];
+      at = parent;
+    }
+    heap[at] = value;
+  };
+  const replaceLeast = (value: number) => {
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= k) break;
+      if (child + 1 < k && heap[child + 1] < heap[child]) child++;
+      if (heap[child] >= value) break;
+      heap[at] = heap[child];
+      at = child;
+    }
+    heap[at] = value;
+  };
+  return {
+    get bound() {
+      return size === k ? heap[0] : floor;
+    },
+    offer(value) {
+      if (value <= floor) return;
+      if (size === k) {
+        if (value > heap[0]) replaceLeast(value);
+        return;
+      }
+      if (size === heap.length) {
+        const larger = new Float64Array(Math.min(k, 2 * size));
+        larger.set(heap);
+        heap = larger;
+      }
+      up(value);
+    },
+  };
+}
+
+/**
+ * Rows with an interval dot ± width each, and what is left of them when those that provably miss both ends are dropped: a row
+ * stays while dot + width > 0 reaches `high`, the k-th largest dot − width, or dot − width < 0 reaches `low` likewise.
+ */
+export interface Candidates {
+  rows: number[];
+  dots: number[];
+  widths: number[];
+}
+
+export const reaches = (dot: number, width: number, high: number, low: number): boolean =>
+  (dot + width > 0 && dot + width >= high) || (dot - width < 0 && dot - width <= low);
+
+export function keepReaching(candidates: Candidates, high: number, low: number): Candidates {
+  const kept: Candidates = { rows: [], dots: [], widths: [] };
+  for (let index = 0; index < candidates.rows.length; index++) {
+    const dot = candidates.dots[index];
+    const width = candidates.widths[index];
+    if (!reaches(dot, width, high, low)) continue;
+    kept.rows.push(candidates.rows[index]);
+    kept.dots.push(dot);
+    kept.widths.push(width);
+  }
+  return kept;
+}
+
+/** Drops what the candidates' own intervals exclude. */
+export function prune(candidates: Candidates, k: number): Candidates {
+  const high = kthLargest(k, 0);
+  const low = kthLargest(k, 0);
+  for (let index = 0; index < candidates.rows.length; index++) {
+    high.offer(candidates.dots[index] - candidates.widths[index]);
+    low.offer(-(candidates.dots[index] + candidates.widths[index]));
+  }
+  return keepReaching(candidates, high.bound, -low.bound);
+}
+
+/** The rows of the k largest `sign · dot` above zero, largest first, ties by row. */
+export function best(
+  rows: readonly number[],
+  dots: ArrayLike<number>,
+  k: number,
+  sign: 1 | -1,
+): { row: number; dot: number }[] {
+  const found: { row: number; dot: number }[] = [];
+  for (let index = 0; index < rows.length; index++) {
+    if (sign * dots[index] > 0) found.push({ row: rows[index], dot: dots[index] });
+  }
+  return found.sort((a, b) => sign * (b.dot - a.dot) || a.row - b.row).slice(0, k);
+}

@@ -1,0 +1,59 @@
+/** Indexes built from rows in memory, for tests. */
+import { createHash } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { folderSource } from "../../offline/folder-source.ts";
+import { indexRows } from "../../offline/index-rows.ts";
+import type { Manifest } from "../../src/core/manifest.ts";
+import { FILES } from "../../src/core/manifest.ts";
+import type { IndexSource } from "../../src/core/source.ts";
+
+export interface BuiltIndex {
+  folder: string;
+  manifest: Manifest;
+  source: IndexSource;
+  remove(): Promise<void>;
+}
+
+/** Indexes `rows` (float32 [n, R]) in a new folder. `queryMeanSquare` defaults to ones. */
+export async function buildIndex(
+  rows: Float32Array,
+  R: number,
+  queryMeanSquare = new Float64Array(R).fill(1),
+): Promise<BuiltIndex> {
+  const folder = await mkdtemp(path.join(tmpdir(), "index-"));
+  const n = rows.length / R;
+  await writeFile(path.join(folder, FILES.rows), rows);
+  await indexRows(folder, { n, R, queryMeanSquare, seed: 7 });
+  return {
+    folder,
+    manifest: await manifestOf(folder, n, R),
+    source: folderSource(folder),
+    remove: () => rm(folder, { recursive: true }),
+  };
+}
+
+/** A manifest of the files that lie in `folder`. */
+export async function manifestOf(folder: string, n: number, R: number): Promise<Manifest> {
+  const files: Manifest["files"] = {};
+  for (const name of (await readdir(folder)).sort()) {
+    const bytes = await readFile(path.join(folder, name));
+    files[name] = { bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
+  }
+  return {
+    format: "influence-edge/1",
+    name: "test",
+    version: "0123456789abcdef",
+    title: "test",
+    n,
+    queries: 0,
+    dimension: R,
+    layers: [{ name: "all", offset: 0, r: R, d: R, parameters: [], damping: 1, trace: 1 }],
+    compressor: { kind: "uniform", seed: 7 },
+    dampingRule: "default",
+    loss: "none",
+    fidelity: null,
+    files,
+  };
+}
