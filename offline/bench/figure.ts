@@ -1,0 +1,18 @@
+/** One measured figure. `goal` is null where none is set; `holds` says whether the value meets it. */
+export interface Figure {
+  name: string;
+  value: number;
+  unit: string;
+  goal: number | null;
+  holds: boolean | null;
+}
+
+/** A figure whose goal is an upper limit (or none). */
+export function atMost(name: string, value: number, unit: string, goal: number | null = null): Figure {
+  return { name, value, unit, goal, holds: goal === null ? null : value <= goal };
+}
+
+/** A figure whose goal is a lower limit. */
+export function atLeast(name: string, value: number, unit: string, goal: number): Figure {
+  return { name, value, unit, goal, holds: value >= goal };
+}

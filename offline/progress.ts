@@ -1,0 +1,90 @@
+/** What a running job says: one bar a step on a terminal, plain lines elsewhere, JSON events for machines. */
+import { MultiBar, type SingleBar } from "cli-progress";
+
+export type Output = "terminal" | "lines" | "json";
+
+export interface StepProgress {
+  advance(count: number): void;
+  /** Ends the step; `note` is one line of what came out. */
+  done(note?: string): void;
+}
+
+export interface Progress {
+  step(name: string, total: number, unit: string): StepProgress;
+  /** A step that was found finished. */
+  skipped(name: string, note: string): void;
+  note(text: string): void;
+}
+
+const seconds = (from: number) => (performance.now() - from) / 1000;
+const rate = (count: number, elapsed: number) => (elapsed > 0 ? count / elapsed : 0);
+/** Peak resident memory of this process, MB of 10⁶ bytes. */
+export const peakMegabytes = (): number => (process.resourceUsage().maxRSS * 1024) / 1e6;
+
+/** Progress on standard error, so that standard output holds only results. */
+export function progressTo(output: Output): Progress {
+  const say = (text: string) => process.stderr.write(`${text}\n`);
+  const event = (record: Record<string, unknown>) => say(JSON.stringify(record));
+  return {
+    note: (text) => (output === "json" ? event({ event: "note", text }) : say(text)),
+    skipped: (name, note) =>
+      output === "json" ? event({ event: "skipped", step: name, note }) : say(`${name.padEnd(8)} ${note}`),
+    step: (name, total, unit) => {
+      const started = performance.now();
+      let count = 0;
+      let lastLine = started;
+      let bars: MultiBar | undefined;
+      let bar: SingleBar | undefined;
+      if (output === "terminal") {
+        bars = new MultiBar({
+          format: `${name.padEnd(8)} {bar} {percentage}% | {value}/{total} ${unit} | {speed}/s | {eta_formatted} left | peak {memory} MB`,
+          stream: process.stderr,
+          hideCursor: true,
+          clearOnComplete: true,
+          etaBuffer: 50,
+        });
+        bar = bars.create(total, 0, { speed: "–", memory: "–" });
+      }
+      const figures = () => {
+        const elapsed = seconds(started);
+        const speed = rate(count, elapsed);
+        return { elapsed, speed, left: speed > 0 ? (total - count) / speed : 0, memory: Math.round(peakMegabytes()) };
+      };
+      return {
+        advance: (more) => {
+          count += more;
+          const { speed, left, memory } = figures();
+          bar?.update(count, { speed: Math.round(speed), memory });
+          if (output !== "terminal" && performance.now() - lastLine > 5000) {
+            lastLine = performance.now();
+            if (output === "json")
+              event({ event: "progress", step: name, count, total, unit, perSecond: speed, secondsLeft: left });
+            else
+              say(
+                `${name.padEnd(8)} ${count}/${total} ${unit}, ${Math.round(speed)}/s, ${Math.ceil(left)} s left, peak ${memory} MB`,
+              );
+          }
+        },
+        done: (note) => {
+          bars?.stop();
+          const { elapsed, speed, memory } = figures();
+          if (output === "json") {
+            event({
+              event: "done",
+              step: name,
+              count,
+              unit,
+              seconds: elapsed,
+              perSecond: speed,
+              peakMegabytes: memory,
+              note,
+            });
+          } else {
+            const pace = count > 1 ? `, ${count} ${unit} at ${Math.round(speed)}/s` : "";
+            say(`${name.padEnd(8)} ${elapsed.toFixed(1)} s${pace}, peak ${memory} MB${note ? `: ${note}` : ""}`);
+          }
+        },
+      };
+    },
+  };
+}

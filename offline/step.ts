@@ -1,0 +1,116 @@
+/**
+ * The file system is the state of a build: `<step>/` is finished, `<step>.part/` was interrupted, neither is not begun. Each
+ * holds step.json: the settings that determine its contents, so that a restart knows whether what is there still counts.
+ */
+import { createHash } from "node:crypto";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+
+export type Settings = Record<string, string | number | boolean | null>;
+
+export interface Step {
+  /** Where this step's files lie: `<step>/` when finished, `<step>.part/` while it runs. */
+  folder: string;
+  finished: boolean;
+  /** sha256 of the settings. */
+  key: string;
+}
+
+function keyOf(settings: Settings): string {
+  return createHash("sha256")
+    .update(JSON.stringify(Object.entries(settings).sort()))
+    .digest("hex");
+}
+
+function recorded(folder: string): Settings | null {
+  const path = join(folder, "step.json");
+  return existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : null;
+}
+
+/** "seed: 0 → 1; r: 512 → 1024" */
+function difference(before: Settings, after: Settings): string {
+  const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
+  return names
+    .filter((name) => before[name] !== after[name])
+    .map((name) => `${name}: ${before[name] ?? "none"} → ${after[name] ?? "none"}`)
+    .join("; ");
+}
+
+/**
+ * Begins or resumes a step. What is there from other settings is replaced when `replace`, and otherwise refused with what
+ * changed: hours of gradients are not thrown away by a typing error.
+ */
+export function beginStep(run: string, name: string, settings: Settings, replace: boolean): Step {
+  const key = keyOf(settings);
+  const finished = join(run, name);
+  const part = `${finished}.part`;
+  for (const folder of [finished, part]) {
+    const before = recorded(folder);
+    if (before === null) {
+      if (existsSync(folder)) rmSync(folder, { recursive: true });
+      continue;
+    }
+    if (keyOf(before) === key) return { folder, finished: folder === finished, key };
+    if (!replace) {
+      throw new Error(
+        `${folder} was made with other settings (${difference(before, settings)}); pass --replace to make it anew, or --out for another folder`,
+      );
+    }
+    rmSync(folder, { recursive: true });
+  }
+  mkdirSync(part, { recursive: true });
+  writeFileSync(join(part, "step.json"), `${JSON.stringify(settings, null, 2)}\n`);
+  return { folder: part, finished: false, key };
+}
+
+/** Gives the finished step its final name: from now on it counts. */
+export function finishStep(step: Step): Step {
+  if (step.finished) return step;
+  const folder = step.folder.replace(/\.part$/, "");
+  renameSync(step.folder, folder);
+  return { folder, finished: true, key: step.key };
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Holds a run folder for this process while `work` runs. Throws an Error if another living process holds it. */
+export async function holdingRun<T>(run: string, work: () => Promise<T>): Promise<T> {
+  mkdirSync(run, { recursive: true });
+  const lock = join(run, "lock");
+  const claim = () => {
+    const descriptor = openSync(lock, "wx");
+    writeFileSync(descriptor, String(process.pid));
+    closeSync(descriptor);
+  };
+  try {
+    claim();
+  } catch {
+    const holder = Number(readFileSync(lock, "utf8"));
+    if (isAlive(holder))
+      throw new Error(`${run}: process ${holder} is building here; wait for it, or choose another folder with --out`);
+    unlinkSync(lock);
+    claim();
+  }
+  try {
+    return await work();
+  } finally {
+    unlinkSync(lock);
+  }
+}
