@@ -14,7 +14,10 @@ import { bytesOf, describeFile, openWriter, rowChecksums } from "./index-files.t
 import { indexRows } from "./index-rows.ts";
 import { openBlockProduct } from "./matrix.ts";
 import type { StepProgress } from "./progress.ts";
-import type { ShardRows } from "./shard.ts";
+import { gradientBlocks, type ShardRows } from "./shard.ts";
+
+/** Rows preconditioned at once. */
+const BLOCK_ROWS = 2000;
 
 /** What the manifest says of the index beside what the files show. */
 export type Description = Pick<Manifest, "name" | "title" | "compressor" | "dampingRule" | "loss" | "fidelity"> & {
@@ -72,27 +75,27 @@ export async function buildIndex(
   const loss: number[] = [];
   const prediction: number[] = [];
   const selfInfluence: number[] = [];
-  const chunk = 2000;
-  try {
-    for (const shard of train.shards) {
-      for (let first = 0; first < shard.rows; first += chunk) {
-        const count = Math.min(chunk, shard.rows - first);
-        const gradients = shard.gradients.subarray(first * dimension, (first + count) * dimension);
-        const preconditioned = await product.multiply(gradients, count);
-        rows.write(bytesOf(preconditioned));
-        for (let row = 0; row < count; row++) {
-          let inner = 0;
-          for (let j = 0; j < dimension; j++) {
-            const g = gradients[row * dimension + j]!;
-            meanSquare[j]! += (g * g) / n;
-            inner += g * preconditioned[row * dimension + j]!;
-          }
-          selfInfluence.push(sevenDigits(-inner));
-        }
-        progress.advance(count);
-      }
+  function* noting(shards: Iterable<ShardRows>): Generator<ShardRows> {
+    for (const shard of shards) {
       for (const value of shard.loss) loss.push(sevenDigits(value));
-      prediction.push(...shard.prediction);
+      for (const label of shard.prediction) prediction.push(label);
+      yield shard;
+    }
+  }
+  try {
+    for (const block of gradientBlocks(noting(train.shards), BLOCK_ROWS)) {
+      const preconditioned = await product.multiply(block.gradients, block.rows);
+      rows.write(bytesOf(preconditioned));
+      for (let row = 0; row < block.rows; row++) {
+        let inner = 0;
+        for (let j = 0; j < dimension; j++) {
+          const g = block.gradients[row * dimension + j]!;
+          meanSquare[j]! += (g * g) / n;
+          inner += g * preconditioned[row * dimension + j]!;
+        }
+        selfInfluence.push(sevenDigits(-inner));
+      }
+      progress.advance(block.rows);
     }
   } finally {
     await product.release();

@@ -8,7 +8,7 @@ import * as z from "zod";
 import { cholesky, inverseFromFactor, PivotError } from "./cholesky.ts";
 import { type Block, openGramAccumulator } from "./matrix.ts";
 import type { StepProgress } from "./progress.ts";
-import type { ShardRows } from "./shard.ts";
+import { gradientBlocks, type ShardRows } from "./shard.ts";
 
 export type Damping = "default" | "paper" | number;
 
@@ -51,6 +51,9 @@ export function invertDamped(name: string, hessian: Float64Array, r: number, dam
   }
 }
 
+/** Rows multiplied at once: large enough for full speed, small enough for memory. */
+const BLOCK_ROWS = 2000;
+
 /** Writes fit.json and one file of [r, r] float64 a layer, `inverse-<index>.f64`. */
 export async function fitLayers(
   folder: string,
@@ -62,14 +65,10 @@ export async function fitLayers(
   progress: StepProgress,
 ): Promise<LayerFit[]> {
   const gram = await openGramAccumulator(blocks, dimension);
-  const chunk = 2000;
   try {
-    for (const shard of shards) {
-      for (let row = 0; row < shard.rows; row += chunk) {
-        const rows = Math.min(chunk, shard.rows - row);
-        await gram.add(shard.gradients.subarray(row * dimension, (row + rows) * dimension), rows);
-        progress.advance(rows);
-      }
+    for (const { gradients, rows } of gradientBlocks(shards, BLOCK_ROWS)) {
+      await gram.add(gradients, rows);
+      progress.advance(rows);
     }
   } finally {
     await gram.release();

@@ -49,6 +49,8 @@ const compiledSchema = z.object({
 /** What `compile` left in its folder. */
 export interface Compiled {
   step: Step;
+  /** The settings that it was compiled with. */
+  settings: Settings;
   /** Path of gradient.onnx. */
   graph: string;
   graphSha256: string;
@@ -127,6 +129,7 @@ export async function compileStep(run: Run): Promise<Compiled> {
   return {
     ...record,
     step,
+    settings,
     graph,
     mask: record.mask.map((block) => ({ ...block, kept: Uint32Array.from(block.kept) })),
     logits: classification ? (config.output ?? record.outputs[0] ?? null) : null,
@@ -152,6 +155,7 @@ export async function collectStep(run: Run, compiled: Compiled): Promise<Collect
   const { config } = run;
   const { train, queries } = openDatasets(run, compiled);
   const settings: Settings = {
+    ...compiled.settings,
     graph: compiled.graphSha256,
     train: await train.digest(),
     queries: queries ? await queries.digest() : null,

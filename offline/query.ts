@@ -5,7 +5,7 @@ import { Unpackr } from "msgpackr";
 import { FILES, type Manifest, type Metadata, metadataSchema } from "../src/core/manifest.ts";
 import { type Neighbour, openSearcher, type SearchAnswer } from "../src/core/search.ts";
 import { folderSource } from "./folder-source.ts";
-import { nodeKernel } from "./kernel.ts";
+import { loadKernel } from "./kernel.ts";
 import { readManifest } from "./publish.ts";
 
 /** Bytes that a search on Node may hold. */
@@ -53,7 +53,7 @@ export async function queryFolder(folder: string, query: string, topK: number): 
     const first = stored ? `ids run from ${stored.ids[0]} to ${stored.ids.at(-1)}` : "this index stores no queries";
     throw new Error(`query ${query}: no such stored query; ${first}`);
   }
-  const searcher = await openSearcher(manifest, folderSource(folder), nodeKernel(), NODE_BUDGET);
+  const searcher = await openSearcher(manifest, folderSource(folder), await loadKernel(), NODE_BUDGET);
   const answer = await searcher.search(readFloatRow(join(folder, FILES.queries), position, manifest.dimension), topK);
   const metadata = readMetadata(folder, FILES.examples);
   return { manifest, answer, helpful: rowsOf(metadata, answer.helpful), harmful: rowsOf(metadata, answer.harmful) };

@@ -103,3 +103,29 @@ export function readShard(path: string, key: string): ShardRows {
     closeSync(descriptor);
   }
 }
+
+/**
+ * The gradients of all shards in blocks of `size` rows (the last may be shorter), whatever the shards' own sizes: sums in
+ * floating point then do not depend on how the shards were cut. A block is valid until the next one is asked for.
+ */
+export function* gradientBlocks(
+  shards: Iterable<ShardRows>,
+  size: number,
+): Generator<{ gradients: Float32Array; rows: number }> {
+  let block: Float32Array | undefined;
+  let filled = 0;
+  for (const { gradients, rows, dimension } of shards) {
+    block ??= new Float32Array(size * dimension);
+    for (let row = 0; row < rows; ) {
+      const count = Math.min(size - filled, rows - row);
+      block.set(gradients.subarray(row * dimension, (row + count) * dimension), filled * dimension);
+      filled += count;
+      row += count;
+      if (filled === size) {
+        yield { gradients: block, rows: size };
+        filled = 0;
+      }
+    }
+  }
+  if (block && filled > 0) yield { gradients: block.subarray(0, (block.length / size) * filled), rows: filled };
+}

@@ -37,12 +37,18 @@ function recorded(folder: string): Settings | null {
   return existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : null;
 }
 
+/** A digest is long and says nothing: its first digits tell two apart. */
+function show(value: Settings[string] | undefined): string {
+  const text = String(value ?? "none");
+  return /^[0-9a-f]{64}$/.test(text) ? text.slice(0, 12) : text;
+}
+
 /** "seed: 0 → 1; r: 512 → 1024" */
 function difference(before: Settings, after: Settings): string {
   const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
   return names
     .filter((name) => before[name] !== after[name])
-    .map((name) => `${name}: ${before[name] ?? "none"} → ${after[name] ?? "none"}`)
+    .map((name) => `${name}: ${show(before[name])} → ${show(after[name])}`)
     .join("; ");
 }
 
