@@ -1,0 +1,43 @@
+import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { beforeEach, describe, expect, test } from "vitest";
+import { beginStep, finishStep, holdingRun } from "../../offline/step.ts";
+
+describe("a step's folder is its state", () => {
+  let run: string;
+  beforeEach(() => {
+    run = mkdtempSync(join(tmpdir(), "run-"));
+  });
+
+  test("interrupted it keeps its files under <step>.part, finished under <step>", () => {
+    const begun = beginStep(run, "collect", { seed: 1 }, false);
+    expect(begun.folder).toBe(join(run, "collect.part"));
+    writeFileSync(join(begun.folder, "shard"), "done so far");
+    const resumed = beginStep(run, "collect", { seed: 1 }, false);
+    expect(existsSync(join(resumed.folder, "shard"))).toBe(true);
+    expect(finishStep(resumed).folder).toBe(join(run, "collect"));
+    expect(beginStep(run, "collect", { seed: 1 }, false)).toMatchObject({
+      finished: true,
+      folder: join(run, "collect"),
+    });
+  });
+
+  test("changed settings are refused with what changed, or replace what is there when asked to", () => {
+    finishStep(beginStep(run, "collect", { seed: 1, r: 512 }, false));
+    expect(() => beginStep(run, "collect", { seed: 2, r: 512 }, false)).toThrow(
+      /collect was made with other settings \(seed: 1 → 2\)/,
+    );
+    expect(beginStep(run, "collect", { seed: 2, r: 512 }, true).finished).toBe(false);
+    expect(existsSync(join(run, "collect"))).toBe(false);
+  });
+
+  test("a run folder serves one living process; a dead one's lock is taken over", async () => {
+    await holdingRun(run, async () => {
+      await expect(holdingRun(run, async () => {})).rejects.toThrow(`process ${process.pid} is building here`);
+    });
+    writeFileSync(join(run, "lock"), "999999999");
+    await expect(holdingRun(run, async () => "built")).resolves.toBe("built");
+    expect(existsSync(join(run, "lock"))).toBe(false);
+  });
+});
