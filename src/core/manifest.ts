@@ -7,8 +7,10 @@ import * as z from "zod";
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.int().nonnegative();
 
-export const indexName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/);
-export const versionName = z.string().regex(/^[0-9a-f]{16}$/);
+export const indexName = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, { error: "expected at most 63 of a-z, 0-9, '.', '_' and '-'" });
+export const versionName = z.string().regex(/^[0-9a-f]{16}$/, { error: "expected 16 hexadecimal digits" });
 
 /** One block of the R-dimensional vector. */
 export const layerSchema = z.object({

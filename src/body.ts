@@ -1,0 +1,99 @@
+/** Request bodies and answers in the three formats of the API: JSON, MessagePack, raw little-endian float32. */
+import type { Context } from "hono";
+import { accepts } from "hono/accepts";
+import { Packr } from "msgpackr";
+import { checkNesting } from "./msgpack-check.ts";
+import { Problem, show } from "./problem.ts";
+
+export const JSON_TYPE = "application/json";
+export const MSGPACK_TYPE = "application/msgpack";
+export const FLOAT32_TYPE = "application/octet-stream";
+
+/** Bytes of the largest body: a gradient of 100,000 numbers in JSON is about 2 MB. */
+export const MAX_BODY = 4_000_000;
+
+/** Records would be read by generated code, which Workers forbid: plain maps only. */
+const packr = new Packr({ useRecords: false });
+
+export type Body = { kind: "value"; value: unknown } | { kind: "float32"; bytes: Uint8Array };
+
+/** The body, decoded as its Content-Type says. Throws a Problem: 400, 413 or 415. */
+export async function readBody(c: Context): Promise<Body> {
+  const type = c.req.header("content-type")?.split(";")[0].trim().toLowerCase() ?? "";
+  if (type !== JSON_TYPE && type !== MSGPACK_TYPE && type !== FLOAT32_TYPE) {
+    const types = `${JSON_TYPE}, ${MSGPACK_TYPE} or ${FLOAT32_TYPE}`;
+    const got = type === "" ? "none" : show(type);
+    throw new Problem(
+      "unsupported-media-type",
+      `Content-Type: expected ${types}, got ${got}; name the body's format.`,
+      {
+        "Accept-Post": `${JSON_TYPE}, ${MSGPACK_TYPE}, ${FLOAT32_TYPE}`,
+      },
+    );
+  }
+  const bytes = await readBytes(c.req.raw);
+  if (type === FLOAT32_TYPE) return { kind: "float32", bytes };
+  return { kind: "value", value: type === JSON_TYPE ? parseJson(bytes) : parseMsgpack(bytes) };
+}
+
+/** The whole body; stops reading at MAX_BODY, whatever Content-Length says or does not say. */
+async function readBytes(request: Request): Promise<Uint8Array> {
+  const announced = Number(request.headers.get("content-length") ?? 0);
+  if (announced > MAX_BODY) throw tooLarge(`${announced}`);
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  const body: ReadableStream<Uint8Array> | null = request.body;
+  for await (const chunk of body ?? []) {
+    length += chunk.length;
+    if (length > MAX_BODY) throw tooLarge("more");
+    chunks.push(chunk);
+  }
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
+}
+
+function tooLarge(got: string): Problem {
+  return new Problem(
+    "body-too-large",
+    `body: expected at most ${MAX_BODY} bytes, got ${got}; send float32 or MessagePack.`,
+  );
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes));
+  } catch (error) {
+    throw new Problem("invalid-body", `body: expected JSON, got ${quoted(error)}; JSON has no NaN and no Infinity.`);
+  }
+}
+
+function parseMsgpack(bytes: Uint8Array): unknown {
+  try {
+    checkNesting(bytes);
+    return packr.unpack(bytes);
+  } catch (error) {
+    throw new Problem("invalid-body", `body: expected MessagePack, got ${quoted(error)}; encode one map.`);
+  }
+}
+
+function quoted(error: unknown): string {
+  return show(error instanceof Error ? error.message : String(error));
+}
+
+/** The one of `types` that the request's Accept prefers; the first where it has no preference. */
+export function prefers<Type extends string>(c: Context, types: readonly [Type, ...Type[]]): Type {
+  const chosen = accepts(c, { header: "Accept", supports: [...types], default: types[0] });
+  return types.find((type) => type === chosen) ?? types[0];
+}
+
+/** The answer as JSON, or as MessagePack where Accept prefers it. */
+export function answer(c: Context, value: object, headers: Record<string, string> = {}): Response {
+  const type = prefers(c, [JSON_TYPE, MSGPACK_TYPE]);
+  const body = type === MSGPACK_TYPE ? new Uint8Array(packr.pack(value)) : JSON.stringify(value);
+  return c.body(body, 200, { "Content-Type": type, Vary: "Accept", ...headers });
+}

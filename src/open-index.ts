@@ -1,0 +1,165 @@
+/** One version of one index, loaded: its searcher, what is known of its rows, and how to read what stays in the bucket. */
+import { unpack } from "msgpackr";
+import { crc32 } from "./core/crc32.ts";
+import { imageRange, offsetsRange } from "./core/image-pack.ts";
+import { FILES, fileKey, type Manifest, type Metadata, metadataSchema } from "./core/manifest.ts";
+import { addressesOf, chooseTier } from "./core/resident.ts";
+import { openSearcher, type Searcher } from "./core/search.ts";
+import { CorruptIndexError, type IndexSource } from "./core/source.ts";
+import { workerKernel } from "./kernel.ts";
+import { pngFault } from "./png-check.ts";
+import type { Row } from "./schema.ts";
+import { r2Source, readWhole } from "./store.ts";
+
+/** Decoded metadata takes about this many times the bytes of its MessagePack (measured: 60,000 rows of five columns). */
+const DECODED_SIZE = 4;
+
+export interface OpenIndex {
+  manifest: Manifest;
+  source: IndexSource;
+  searcher: Searcher;
+  examples: Metadata;
+  queries: Metadata;
+  /** Rows of the stored queries, misclassified first, each kind by falling loss. */
+  queryOrder: Uint32Array;
+  /** [queries] crc32 of each row of queries.f32. */
+  queryChecksums: Uint32Array;
+  /** Bytes held in memory. */
+  bytes: number;
+}
+
+/** Bytes that an index takes beside its searcher. */
+function rowBytes(manifest: Manifest): number {
+  const size = (file: string) => manifest.files[file]?.bytes ?? 0;
+  return DECODED_SIZE * (size(FILES.examples) + size(FILES.queryMetadata)) + 2 * size(FILES.queryChecksums);
+}
+
+/** The least bytes with which an index can be served. */
+export function leastBytes(manifest: Manifest): number {
+  return addressesOf(manifest.n, manifest.dimension, "coarse").end + rowBytes(manifest);
+}
+
+/** The bytes that an index takes when it may take up to `available` ≥ leastBytes: more rows are held where they fit. */
+export function fittingBytes(manifest: Manifest, available: number): number {
+  const { n, dimension } = manifest;
+  const beside = rowBytes(manifest);
+  return addressesOf(n, dimension, chooseTier(n, dimension, available - beside)).end + beside;
+}
+
+/**
+ * Loads one version, every file checked against the manifest. `bytes`: what it may hold, from fittingBytes. `progress` is called
+ * at every sign of life. Throws CorruptIndexError, or a Problem when the bucket fails.
+ */
+export async function openVersion(
+  bucket: R2Bucket,
+  manifest: Manifest,
+  bytes: number,
+  progress: () => void,
+): Promise<OpenIndex> {
+  const source = r2Source(bucket, manifest.name, manifest.version);
+  const loading = withProgress(source, progress);
+  const stored = manifest.queries > 0;
+  const [searcher, examples, queries, queryChecksums] = await Promise.all([
+    openSearcher(manifest, loading, workerKernel(), bytes - rowBytes(manifest)),
+    readMetadata(manifest, loading, FILES.examples, manifest.n),
+    stored ? readMetadata(manifest, loading, FILES.queryMetadata, manifest.queries) : { ids: [], columns: {} },
+    stored ? readChecksums(manifest, loading) : new Uint32Array(),
+  ]);
+  const held = searcher.residentBytes + rowBytes(manifest);
+  return { manifest, source, searcher, examples, queries, queryOrder: orderOf(queries), queryChecksums, bytes: held };
+}
+
+/** The same source, that reports every chunk. */
+function withProgress(source: IndexSource, progress: () => void): IndexSource {
+  return {
+    async stream(file) {
+      const chunks = await source.stream(file);
+      return (async function* () {
+        for await (const chunk of chunks) {
+          progress();
+          yield chunk;
+        }
+      })();
+    },
+    range: source.range,
+  };
+}
+
+async function readMetadata(manifest: Manifest, source: IndexSource, file: string, rows: number): Promise<Metadata> {
+  const key = fileKey(manifest.name, manifest.version, file);
+  const parsed = metadataSchema.safeParse(unpack(await readWhole(source, manifest, file)));
+  if (!parsed.success)
+    throw new CorruptIndexError(key, "ids and columns", parsed.error.issues[0]?.message ?? "neither");
+  const lengths = [parsed.data.ids, ...Object.values(parsed.data.columns)].map((column) => column.length);
+  const wrong = lengths.find((length) => length !== rows);
+  if (wrong !== undefined) throw new CorruptIndexError(key, `${rows} rows in every column`, `${wrong}`);
+  return parsed.data;
+}
+
+async function readChecksums(manifest: Manifest, source: IndexSource): Promise<Uint32Array> {
+  const bytes = await readWhole(source, manifest, FILES.queryChecksums);
+  if (bytes.length !== 4 * manifest.queries) {
+    const key = fileKey(manifest.name, manifest.version, FILES.queryChecksums);
+    throw new CorruptIndexError(key, `${4 * manifest.queries} bytes`, `${bytes.length}`);
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  return Uint32Array.from({ length: manifest.queries }, (_, row) => view.getUint32(4 * row, true));
+}
+
+/** True where a query's prediction is another than its label; undefined where either is not known. */
+export function misclassified(queries: Metadata, row: number): boolean | undefined {
+  const label = queries.columns.label?.[row];
+  const prediction = queries.columns.prediction?.[row];
+  if (label === undefined || label === null || prediction === undefined || prediction === null) return undefined;
+  return label !== prediction;
+}
+
+function orderOf(queries: Metadata): Uint32Array {
+  const wrong = queries.ids.map((_, row) => (misclassified(queries, row) ? 1 : 0));
+  const losses = queries.ids.map((_, row) => {
+    const loss = queries.columns.loss?.[row];
+    return typeof loss === "number" ? loss : 0;
+  });
+  return Uint32Array.from(queries.ids.keys()).sort((a, b) => wrong[b] - wrong[a] || losses[b] - losses[a] || a - b);
+}
+
+/** The columns of one row, and its id; what the API itself adds to a row comes on top of a column of that name. */
+export function rowOf(metadata: Metadata, row: number): Row {
+  const columns = Object.entries(metadata.columns).map(([name, values]) => [name, values[row]] as const);
+  return { ...Object.fromEntries(columns), id: metadata.ids[row] };
+}
+
+/** The compressed gradient of stored query `row`, [R], checked. */
+export async function storedQuery(index: OpenIndex, row: number): Promise<Float32Array> {
+  const { manifest, source, queryChecksums } = index;
+  const length = 4 * manifest.dimension;
+  const bytes = await source.range(FILES.queries, row * length, length);
+  const got = crc32(bytes);
+  if (got !== queryChecksums[row]) {
+    const key = fileKey(manifest.name, manifest.version, FILES.queries);
+    throw new CorruptIndexError(`${key} (row ${row})`, `crc32 ${queryChecksums[row]}`, `crc32 ${got}`);
+  }
+  return littleEndianFloats(bytes);
+}
+
+/** Little-endian float32 as a typed array, without copying where the bytes are aligned. */
+export function littleEndianFloats(bytes: Uint8Array): Float32Array {
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  return new Float32Array(aligned.buffer, aligned.byteOffset, aligned.byteLength / 4);
+}
+
+/** The PNG of a row, checked by its own checksums. `file`: FILES.exampleImages or FILES.queryImages. */
+export async function readImage(index: OpenIndex, file: string, row: number): Promise<Uint8Array> {
+  const { manifest, source } = index;
+  const key = fileKey(manifest.name, manifest.version, file);
+  const head = offsetsRange(row);
+  const { offset, length } = imageRange(await source.range(file, head.offset, head.length));
+  const within = length > 0 && offset + length <= (manifest.files[file]?.bytes ?? 0);
+  if (!within) {
+    throw new CorruptIndexError(`${key} (image ${row})`, "offsets within the file", `${offset} … ${offset + length}`);
+  }
+  const bytes = await source.range(file, offset, length);
+  const fault = pngFault(bytes);
+  if (fault) throw new CorruptIndexError(`${key} (image ${row})`, fault.expected, fault.got);
+  return bytes;
+}

@@ -1,0 +1,163 @@
+/**
+ * The bucket: pointer → manifest → files (keys in core/manifest.ts). Files of a version never change, so whatever is read under
+ * a manifest is checked against that manifest and nothing else.
+ */
+
+import { checkListed, loadInto } from "./core/load.ts";
+import {
+  FILES,
+  fileKey,
+  INDEXES,
+  type Manifest,
+  manifestSchema,
+  type Pointer,
+  pointerKey,
+  pointerSchema,
+} from "./core/manifest.ts";
+import { CorruptIndexError, type IndexSource } from "./core/source.ts";
+import { workerKernel } from "./kernel.ts";
+import { explain, Problem } from "./problem.ts";
+
+/** One R2 call; a failure of the bucket itself (not of what is asked) is 503. */
+async function reach<T>(key: string, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Problem("bucket-unreachable", `${key}: expected the bucket to answer, got "${reason}"; try again.`, {
+      "Retry-After": "5",
+    });
+  }
+}
+
+/** Names of all published indexes, ascending. */
+export async function indexNames(bucket: R2Bucket): Promise<string[]> {
+  const names: string[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await reach(INDEXES, () =>
+      bucket.list({ prefix: INDEXES, delimiter: "/", ...(cursor === undefined ? {} : { cursor }) }),
+    );
+    for (const prefix of page.delimitedPrefixes) names.push(prefix.slice(INDEXES.length, -1));
+    cursor = page.truncated ? page.cursor : undefined;
+  } while (cursor !== undefined);
+  return names.sort();
+}
+
+/** A pointer and the etag it was read under. */
+export interface FoundPointer {
+  pointer: Pointer;
+  etag: string;
+}
+
+/** The pointer of an index; "unchanged" when it still is the one of `etag`; null when there is no such index. */
+export async function readPointer(
+  bucket: R2Bucket,
+  name: string,
+  etag: string | undefined,
+): Promise<FoundPointer | "unchanged" | null> {
+  const key = pointerKey(name);
+  const object = await reach(key, () =>
+    etag === undefined ? bucket.get(key) : bucket.get(key, { onlyIf: { etagDoesNotMatch: etag } }),
+  );
+  if (object === null) return null;
+  if (!("body" in object)) return "unchanged";
+  const text = await object.text();
+  const parsed = pointerSchema.safeParse(parseJson(text));
+  if (!parsed.success) throw new CorruptIndexError(key, "a pointer", explain(parsed.error.issues, text));
+  return { pointer: parsed.data, etag: object.etag };
+}
+
+/** The manifest that a pointer names. Throws CorruptIndexError unless it has the pointer's sha256, name and version. */
+export async function readManifest(bucket: R2Bucket, name: string, pointer: Pointer): Promise<Manifest> {
+  const key = fileKey(name, pointer.version, FILES.manifest);
+  const object = await reach(key, () => bucket.get(key));
+  if (object === null) throw new CorruptIndexError(key, "a file", "none");
+  const bytes = await object.bytes();
+  const digest = hex(await crypto.subtle.digest("SHA-256", bytes));
+  if (digest !== pointer.manifestSha256) {
+    throw new CorruptIndexError(key, `sha256 ${pointer.manifestSha256}`, `sha256 ${digest}`);
+  }
+  const content = parseJson(new TextDecoder().decode(bytes));
+  const parsed = manifestSchema.safeParse(content);
+  if (!parsed.success) throw new CorruptIndexError(key, "a manifest", explain(parsed.error.issues, content));
+  if (parsed.data.name !== name || parsed.data.version !== pointer.version) {
+    const got = `${parsed.data.name} ${parsed.data.version}`;
+    throw new CorruptIndexError(key, `the manifest of ${name} ${pointer.version}`, `that of ${got}`);
+  }
+  return parsed.data;
+}
+
+/** The files of one version in the bucket. */
+export function r2Source(bucket: R2Bucket, name: string, version: string): IndexSource {
+  return {
+    async stream(file) {
+      const key = fileKey(name, version, file);
+      const object = await reach(key, () => bucket.get(key));
+      if (object === null) throw new CorruptIndexError(key, "a file", "none");
+      return object.body;
+    },
+    async range(file, offset, length) {
+      const key = fileKey(name, version, file);
+      const object = await reach(key, () => bucket.get(key, { range: { offset, length } }));
+      if (object === null) throw new CorruptIndexError(key, "a file", "none");
+      const bytes = await object.bytes();
+      if (bytes.length !== length) {
+        throw new RangeError(`${key}: expected ${length} bytes at ${offset}, got ${bytes.length}`);
+      }
+      return bytes;
+    },
+  };
+}
+
+/** A whole file in memory, checked against the manifest's size and sha256. Throws CorruptIndexError. */
+export async function readWhole(source: IndexSource, manifest: Manifest, file: string): Promise<Uint8Array> {
+  const bytes = new Uint8Array(manifest.files[file]?.bytes ?? 0);
+  await loadInto(manifest, source, file, workerKernel().sha256(), bytes);
+  return bytes;
+}
+
+/** Keys of files whose bytes this isolate has seen to be those of their manifest. Files never change. */
+const verified = new Set<string>();
+
+/**
+ * A file as it is in the bucket, not held in memory. The first time, it is read through to its end and checked before anything
+ * is sent, because what has been sent cannot be taken back. Throws CorruptIndexError.
+ */
+export async function wholeBody(bucket: R2Bucket, manifest: Manifest, file: string): Promise<ReadableStream> {
+  const key = fileKey(manifest.name, manifest.version, file);
+  if (!verified.has(key)) {
+    await checkStreamed(manifest, r2Source(bucket, manifest.name, manifest.version), file);
+    verified.add(key);
+  }
+  const object = await reach(key, () => bucket.get(key));
+  if (object === null) throw new CorruptIndexError(key, "a file", "none");
+  return object.body;
+}
+
+async function checkStreamed(manifest: Manifest, source: IndexSource, file: string): Promise<void> {
+  const listed = checkListed(manifest, file, manifest.files[file]?.bytes ?? 0);
+  const digest = workerKernel().sha256();
+  let bytes = 0;
+  for await (const chunk of await source.stream(file)) {
+    bytes += chunk.length;
+    await digest.update(chunk);
+  }
+  const sha256 = await digest.finish();
+  if (bytes !== listed.bytes || sha256 !== listed.sha256) {
+    const expected = `${listed.bytes} bytes of sha256 ${listed.sha256}`;
+    throw new CorruptIndexError(file, expected, `${bytes} bytes of sha256 ${sha256}`);
+  }
+}
+
+function hex(digest: ArrayBuffer): string {
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
