@@ -8,7 +8,7 @@ import { imagePackHead } from "../src/core/image-pack.ts";
 import { FILES, type Manifest, type Metadata, manifestSchema } from "../src/core/manifest.ts";
 import type { MaskBlock } from "../src/core/mask.ts";
 import { encodeMask } from "../src/core/mask-file.ts";
-import type { Dataset } from "./dataset.ts";
+import type { Dataset } from "./dataset/dataset.ts";
 import type { LayerFit } from "./fit.ts";
 import { bytesOf, describeFile, openWriter, rowChecksums } from "./index-files.ts";
 import { indexRows } from "./index-rows.ts";
@@ -33,23 +33,23 @@ export interface SplitRows {
 /** Plain maps: the record structures of msgpackr compile code, which Workers forbid. */
 const msgpack = new Packr({ useRecords: false });
 
-function writeImages(path: string, dataset: Dataset): void {
+async function writeImages(path: string, dataset: Dataset): Promise<void> {
   if (!dataset.image) return;
-  const { image } = dataset;
-  const pictures = Array.from({ length: dataset.n }, (_, row) => {
-    const { width, height, pixels } = image(row);
-    return encodePng({ width, height, data: pixels, channels: 1, depth: 8 });
-  });
+  const pictures: Uint8Array[] = [];
+  for (let row = 0; row < dataset.n; row++) {
+    const { width, height, channels, pixels } = await dataset.image(row);
+    pictures.push(encodePng({ width, height, data: pixels, channels, depth: 8 }));
+  }
   const writer = openWriter(path);
   writer.write(imagePackHead(pictures.map((picture) => picture.length)));
   for (const picture of pictures) writer.write(picture);
   writer.close();
 }
 
-function writeMetadata(path: string, dataset: Dataset, measured: Metadata["columns"]): void {
+async function writeMetadata(path: string, dataset: Dataset, measured: Metadata["columns"]): Promise<void> {
   const metadata: Metadata = {
     ids: Array.from({ length: dataset.n }, (_, row) => dataset.id(row)),
-    columns: { ...dataset.columns(), ...measured },
+    columns: { ...(await dataset.columns()), ...measured },
   };
   writeFileSync(path, msgpack.pack(metadata));
 }
@@ -105,8 +105,8 @@ export async function buildIndex(
 
   const predicted = (values: number[]): Metadata["columns"] =>
     values.every((value) => value < 0) ? {} : { prediction: values };
-  writeMetadata(join(folder, FILES.examples), train.dataset, { ...predicted(prediction), loss, selfInfluence });
-  writeImages(join(folder, FILES.exampleImages), train.dataset);
+  await writeMetadata(join(folder, FILES.examples), train.dataset, { ...predicted(prediction), loss, selfInfluence });
+  await writeImages(join(folder, FILES.exampleImages), train.dataset);
   if (queries) {
     const stored = openWriter(join(folder, FILES.queries));
     const checksums = openWriter(join(folder, FILES.queryChecksums));
@@ -120,11 +120,11 @@ export async function buildIndex(
     }
     stored.close();
     checksums.close();
-    writeMetadata(join(folder, FILES.queryMetadata), queries.dataset, {
+    await writeMetadata(join(folder, FILES.queryMetadata), queries.dataset, {
       ...predicted(queryPrediction),
       loss: queryLoss,
     });
-    writeImages(join(folder, FILES.queryImages), queries.dataset);
+    await writeImages(join(folder, FILES.queryImages), queries.dataset);
   }
   writeFileSync(join(folder, FILES.mask), encodeMask(compiled.mask));
   copyFileSync(compiled.graph, join(folder, FILES.gradientGraph));

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { InferenceSession, type Tensor } from "onnxruntime-node";
-import type { Dataset } from "./dataset.ts";
+import type { Dataset } from "./dataset/dataset.ts";
 import type { StepProgress } from "./progress.ts";
 import { readShard, type ShardRows, shardName, writeShard } from "./shard.ts";
 
@@ -60,6 +60,37 @@ export function firstNonFiniteRow(values: Float32Array, width: number): number {
   return -1;
 }
 
+/** Puts a batch's gradients, losses and predictions where their rows lie in the shard. Throws an Error naming an example that is not finite. */
+function placeBatch(
+  shard: ShardRows,
+  batch: readonly number[],
+  outputs: InferenceSession.OnnxValueMapType,
+  logits: string | null,
+  dataset: Dataset,
+): void {
+  const width = shard.dimension;
+  const gradient = float32Of(outputs.gradient, "gradient");
+  const loss = float32Of(outputs.loss, "loss");
+  for (const [values, each, what] of [
+    [gradient, width, "gradient"],
+    [loss, 1, "loss"],
+  ] as const) {
+    const wrong = firstNonFiniteRow(values, each);
+    if (wrong >= 0) {
+      throw new Error(
+        `example ${dataset.id(batch[wrong]!)}: its ${what} is not finite; check its values and label, or leave it out`,
+      );
+    }
+  }
+  const prediction = logits === null ? null : argmaxOfRows(float32Of(outputs[logits], logits), batch.length);
+  batch.forEach((row, at) => {
+    const place = row - shard.first;
+    shard.gradients.set(gradient.subarray(at * width, (at + 1) * width), place * width);
+    shard.loss[place] = loss[at]!;
+    if (prediction) shard.prediction[place] = prediction[at]!;
+  });
+}
+
 /** Number of shards of a dataset of n examples. */
 export function shardCount(n: number, plan: Pick<CollectPlan, "batch" | "shard">): number {
   return Math.ceil(n / rowsPerShard(plan));
@@ -102,32 +133,16 @@ export async function collect(
         loss: new Float32Array(rows),
         prediction: new Int32Array(rows).fill(-1),
       };
+      const order = await dataset.order(Array.from({ length: rows }, (_, row) => first + row));
       let next = 0;
       const work = async () => {
         while (next < rows) {
-          const at = next;
-          const count = Math.min(plan.batch, rows - at);
-          next += count;
-          const outputs = await session.run(dataset.feeds(Array.from({ length: count }, (_, row) => first + at + row)));
-          const gradient = float32Of(outputs.gradient, "gradient");
-          const loss = float32Of(outputs.loss, "loss");
-          for (const [values, each, what] of [
-            [gradient, width, "gradient"],
-            [loss, 1, "loss"],
-          ] as const) {
-            const wrong = firstNonFiniteRow(values, each);
-            if (wrong >= 0) {
-              throw new Error(
-                `example ${dataset.id(first + at + wrong)}: its ${what} is not finite; check its values and label, or leave it out`,
-              );
-            }
-          }
-          shard.gradients.set(gradient, at * width);
-          shard.loss.set(loss, at);
-          if (plan.logits !== null)
-            shard.prediction.set(argmaxOfRows(float32Of(outputs[plan.logits], plan.logits), count), at);
+          const batch = order.slice(next, next + plan.batch);
+          next += batch.length;
+          const outputs = await session.run(await dataset.feeds(batch));
+          placeBatch(shard, batch, outputs, plan.logits, dataset);
           for (const output of Object.values(outputs)) output.dispose();
-          progress.advance(count);
+          progress.advance(batch.length);
         }
       };
       const ended = await Promise.allSettled(Array.from({ length: threads }, work));

@@ -5,23 +5,56 @@ import { parse, YAMLParseError } from "yaml";
 import * as z from "zod";
 import { indexName } from "../src/core/manifest.ts";
 
-/** A tensor column: an IDX file (MNIST's format), read as `type`, each value divided by `divideBy`. */
-const tensorFile = z.strictObject({
-  idx: z.string(),
+/** One column of a dataset file. */
+const columnFile = z.strictObject({
+  /** A file, a pattern (`train-*.parquet`), or several files in order. `.gz` is unpacked. */
+  file: z.union([z.string(), z.array(z.string()).min(1)]),
+  /** Default: by the file's name (.npy .npz .safetensors .parquet .jsonl .ndjson; -ubyte and .idx: IDX). */
+  format: z.enum(["idx", "npy", "npz", "safetensors", "parquet", "jsonl"]).optional(),
+  /** The array in an .npz or .safetensors file, or the column of a Parquet or JSON Lines file. */
+  column: z.string().optional(),
   /** Extents of one example as the model takes it; default: those of the file. */
   shape: z.array(z.int().positive()).optional(),
-  divideBy: z.number().positive().default(1),
+  /** Each value is divided by this. */
+  divideBy: z.number().default(1),
+  /** A tokenizer.json that turns the column's text into token ids. */
+  tokenizer: z.string().optional(),
+  /** Tokens beyond this many are cut off. */
+  maxLength: z.int().positive().optional(),
+  /** Fills lists shorter than their batch's longest. Default: 0, and −100 (ignored) for a target. */
+  pad: z.int().optional(),
 });
+export type ColumnFile = z.infer<typeof columnFile>;
+
+const inputSchema = z.union([
+  columnFile,
+  /** 1 where the named input has a token, 0 where it is padded. */
+  z.strictObject({ maskOf: z.string() }),
+  /** Zeros in the shape of the named input. */
+  z.strictObject({ zerosLike: z.string() }),
+]);
+
+const targetSchema = z.union([
+  columnFile,
+  /** The token ids of the named input, −100 (ignored) where it is padded: language modelling. */
+  z.strictObject({ labelsOf: z.string() }),
+]);
 
 const splitSchema = z.strictObject({
-  /** One file per model input, by the input's name. */
-  inputs: z.record(z.string(), tensorFile),
-  target: tensorFile,
-  /** Ids are this prefix and the row's number, zero-padded: "train-00042". */
-  idPrefix: z.string().regex(/^[A-Za-z0-9._-]*$/, "expected letters, digits, dot, dash or underscore"),
+  /** One entry per model input, by the input's name. */
+  inputs: z.record(z.string(), inputSchema),
+  target: targetSchema,
+  /** A column of unique ids; default: `idPrefix` and the row's number, "train-00042". */
+  ids: columnFile.optional(),
+  idPrefix: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]*$/, "expected letters, digits, dot, dash or underscore")
+    .default(""),
+  /** Columns carried to the index and shown with each example, by the name to show. */
+  columns: z.record(z.string(), columnFile).default({}),
   /** A JSON file of labels changed on purpose: {"flipped": [{"index", "was", "label"}]}. Adds the columns `flipped` and `was`. */
   flipped: z.string().optional(),
-  /** The model input that is shown as an image: extents [1, height, width] or [height, width]. */
+  /** The model input that is shown as an image: extents [channels, height, width] with 1 or 3 channels, or [height, width]. */
   image: z.string().optional(),
   /** Use only the first `limit` examples. */
   limit: z.int().positive().optional(),

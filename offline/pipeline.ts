@@ -10,7 +10,7 @@ import { buildIndex } from "./build-index.ts";
 import { collect, readShards } from "./collect.ts";
 import { compileGradient } from "./compile.ts";
 import { type Config, configured } from "./config.ts";
-import { type Dataset, openDataset } from "./dataset.ts";
+import { type Dataset, openDataset } from "./dataset/dataset.ts";
 import { fitLayers, readFit } from "./fit.ts";
 import type { Progress } from "./progress.ts";
 import { isPublished, publish, readManifest } from "./publish.ts";
@@ -143,17 +143,18 @@ export interface Collected {
 }
 
 /** Opens the configured datasets for a compiled model. */
-export function openDatasets(run: Run, compiled: Compiled): { train: Dataset; queries: Dataset | null } {
+export async function openDatasets(run: Run, compiled: Compiled): Promise<{ train: Dataset; queries: Dataset | null }> {
   const { config } = run;
+  const scratch = join(run.folder, "scratch");
   const open = (split: Config["train"]) =>
-    openDataset(config, split, compiled.inputs, compiled.target, { classes: compiled.classes });
-  return { train: open(config.train), queries: config.queries ? open(config.queries) : null };
+    openDataset(config, split, compiled.inputs, compiled.target, compiled.classes, scratch);
+  return { train: await open(config.train), queries: config.queries ? await open(config.queries) : null };
 }
 
 /** Collect: shards of compressed gradients of the training set, and of the queries. */
 export async function collectStep(run: Run, compiled: Compiled): Promise<Collected> {
   const { config } = run;
-  const { train, queries } = openDatasets(run, compiled);
+  const { train, queries } = await openDatasets(run, compiled);
   const settings: Settings = {
     ...compiled.settings,
     graph: compiled.graphSha256,
@@ -208,7 +209,7 @@ export async function indexStep(run: Run, compiled: Compiled, collected: Collect
     name: config.name,
     title: config.title,
     classes: JSON.stringify(config.classes ?? null),
-    columns: sha256(JSON.stringify([collected.train.columns(), collected.queries?.columns() ?? null])),
+    columns: sha256(JSON.stringify([await collected.train.columns(), (await collected.queries?.columns()) ?? null])),
   };
   const step = beginStep(run.folder, "index", settings, true);
   if (step.finished) {

@@ -10,7 +10,7 @@ import { random } from "../src/core/random.ts";
 import { openGradientSession } from "./collect.ts";
 import { compileGradient } from "./compile.ts";
 import { configured } from "./config.ts";
-import type { Dataset } from "./dataset.ts";
+import type { Dataset } from "./dataset/dataset.ts";
 import { addCompressedInfluence, addExactInfluence } from "./evaluate/exact.ts";
 import { areaUnderCurve, mean, overlapOfSmallest, spearman } from "./evaluate/statistics.ts";
 import { compileStep, openDatasets, type Run } from "./pipeline.ts";
@@ -48,7 +48,7 @@ async function fullGradients(
     for (const { dataset, rows } of parts) {
       for (let first = 0; first < rows.length; first += 20) {
         const batch = rows.slice(first, first + 20);
-        const { gradient } = await session.run(dataset.feeds(batch));
+        const { gradient } = await session.run(await dataset.feeds(batch));
         if (!(gradient?.data instanceof Float32Array))
           throw new Error("gradient.onnx: expected a float32 output named gradient");
         gradients.set(gradient.data, at * d);
@@ -70,7 +70,7 @@ const sorted = (n: number, count: number, seed: number | string, purpose: string
 export async function verify(run: Run, examples: number, queryCount: number): Promise<Verification> {
   const { config } = run;
   const compiled = await compileStep(run);
-  const { train, queries } = openDatasets(run, compiled);
+  const { train, queries } = await openDatasets(run, compiled);
   const d = compiled.layers.reduce((sum, layer) => sum + layer.d, 0);
   const n = Math.min(examples, train.n);
   const asked = queries ?? train;

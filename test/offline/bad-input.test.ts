@@ -86,11 +86,11 @@ describe("bad input: one clear line naming what and where, and nothing half-writ
     const config = smallConfig();
     const { folder } = configFile({});
     const path = join(folder, "labels");
-    const labels = readFileSync(config.train.target.idx);
+    const labels = readFileSync(config.train.target.file);
     labels[8 + 17] = 12;
     writeFileSync(path, labels);
     const { flipped: _, ...train } = config.train;
-    expect(refuses({ ...config, train: { ...train, target: { idx: path } } })).toMatch(
+    expect(refuses({ ...config, train: { ...train, target: { file: path } } })).toMatch(
       /example train-00017: expected a label of 0 … 9, .* got 12/,
     );
   });

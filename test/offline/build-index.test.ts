@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { buildIndex } from "../../offline/build-index.ts";
 import { cholesky, solveWithFactor } from "../../offline/cholesky.ts";
-import type { Dataset } from "../../offline/dataset.ts";
+import type { Dataset } from "../../offline/dataset/dataset.ts";
 import { dampingOf, fitLayers, invertDamped, readFit } from "../../offline/fit.ts";
 import { folderSource } from "../../offline/folder-source.ts";
 import { loadKernel } from "../../offline/kernel.ts";
@@ -52,8 +52,9 @@ function shardsOf(gradients: Float32Array, per: number): ShardRows[] {
 const dataset = (rows: number, prefix: string): Dataset => ({
   n: rows,
   id: (row) => `${prefix}${row}`,
-  feeds: () => ({}),
-  columns: () => ({ label: new Array(rows).fill(2) }),
+  feeds: async () => ({}),
+  order: async (all) => [...all],
+  columns: async () => ({ label: new Array(rows).fill(2) }),
   image: null,
   digest: async () => "",
 });

