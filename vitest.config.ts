@@ -15,7 +15,7 @@ export default defineConfig({
       },
       {
         plugins: [cloudflareTest({ wrangler: { configPath: "./wrangler.toml" } })],
-        test: { name: "workerd", include: ["test/edge/**/*.test.ts"] },
+        test: { name: "workerd", include: ["test/edge/**/*.test.ts"], globalSetup: ["./test/edge-setup.ts"] },
       },
     ],
   },

@@ -48,7 +48,10 @@ export const influence = new Hono<Environment>().post(
     watch.lap("search");
     for (const [part, milliseconds] of Object.entries(found.milliseconds)) watch.part(part, milliseconds);
     const described = (neighbours: readonly Neighbour[]): NeighbourRow[] =>
-      neighbours.map(({ row, influence }) => ({ ...describeRow(index, "example", row), influence }));
+      neighbours.map(({ row, influence }) => {
+        const { id, ...rest } = describeRow(index, "example", row);
+        return { id, influence, ...rest };
+      });
     const result: InfluenceAnswer = {
       index: { name: manifest.name, version: manifest.version },
       ...(row === undefined ? {} : { query: describeRow(index, "query", row) }),

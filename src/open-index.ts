@@ -36,7 +36,9 @@ function rowBytes(manifest: Manifest): number {
 
 /** The least bytes with which an index can be served. */
 export function leastBytes(manifest: Manifest): number {
-  return addressesOf(manifest.n, manifest.dimension, "coarse").end + rowBytes(manifest);
+  const { n, dimension } = manifest;
+  const ends = (["rows", "fine", "coarse"] as const).map((tier) => addressesOf(n, dimension, tier).end);
+  return Math.min(...ends) + rowBytes(manifest);
 }
 
 /** The bytes that an index takes when it may take up to `available` ≥ leastBytes: more rows are held where they fit. */
@@ -123,10 +125,16 @@ function orderOf(queries: Metadata): Uint32Array {
   return Uint32Array.from(queries.ids.keys()).sort((a, b) => wrong[b] - wrong[a] || losses[b] - losses[a] || a - b);
 }
 
-/** The columns of one row, and its id; what the API itself adds to a row comes on top of a column of that name. */
+/** What the API itself says of a row; a column of such a name is not shown. */
+const RESERVED = new Set(["id", "image", "influence"]);
+
+/** The id of one row, and its columns. */
 export function rowOf(metadata: Metadata, row: number): Row {
-  const columns = Object.entries(metadata.columns).map(([name, values]) => [name, values[row]] as const);
-  return { ...Object.fromEntries(columns), id: metadata.ids[row] };
+  const described: Row = { id: metadata.ids[row] };
+  for (const [name, values] of Object.entries(metadata.columns)) {
+    if (!RESERVED.has(name)) described[name] = values[row];
+  }
+  return described;
 }
 
 /** The compressed gradient of stored query `row`, [R], checked. */

@@ -79,7 +79,7 @@ async function sendImage(
 function filterQueries(index: OpenIndex, wanted: boolean | undefined, equal: Record<string, string>): number[] {
   const { columns } = index.queries;
   for (const name of Object.keys(equal)) {
-    if (!columns[name]) {
+    if (!Object.hasOwn(columns, name)) {
       const known = ["limit", "offset", "misclassified", ...Object.keys(columns)].join(", ");
       throw new Problem(
         "invalid-parameter",

@@ -76,7 +76,7 @@ export async function readManifest(bucket: R2Bucket, name: string, pointer: Poin
   const bytes = await object.bytes();
   const digest = hex(await crypto.subtle.digest("SHA-256", bytes));
   if (digest !== pointer.manifestSha256) {
-    throw new CorruptIndexError(key, `sha256 ${pointer.manifestSha256}`, `sha256 ${digest}`);
+    throw new CorruptIndexError(key, `sha256 ${pointer.manifestSha256}`, digest);
   }
   const content = parseJson(new TextDecoder().decode(bytes));
   const parsed = manifestSchema.safeParse(content);

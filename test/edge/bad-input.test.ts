@@ -1,0 +1,149 @@
+import { beforeAll, expect, test } from "vitest";
+import { MAX_BODY } from "../../src/body.ts";
+import { ask, publish, startAfresh } from "./bucket.ts";
+import { queryOf } from "./oracle.ts";
+
+beforeAll(async () => {
+  await startAfresh();
+  await publish("digits");
+  await publish("words");
+});
+
+const influence = "/v1/indexes/digits/influence";
+const posted = (type: string | undefined, body: BodyInit): RequestInit => ({
+  method: "POST",
+  headers: type === undefined ? {} : { "Content-Type": type },
+  body,
+});
+const asJson = (value: unknown) => posted("application/json", JSON.stringify(value));
+const msgpack = (...bytes: number[]) => posted("application/msgpack", new Uint8Array(bytes));
+const gradient = (change: Record<number, unknown>) => ({ gradient: Object.assign(Array(32).fill(0.5), change) });
+
+/** Path, request, status, kind, and what the sentence must say. */
+const cases: [string, RequestInit, number, string, RegExp][] = [
+  [influence, asJson({ gradient: [1, 2, 3] }), 400, "invalid-gradient", /gradient: expected 32 numbers.*got 3/],
+  [influence, asJson({ gradient: [] }), 400, "invalid-gradient", /expected 32 numbers.*got 0/],
+  [
+    influence,
+    asJson(gradient({ 7: null })),
+    400,
+    "invalid-gradient",
+    /gradient\[7\]: expected a finite number, got null/,
+  ],
+  [influence, asJson(gradient({ 7: "1" })), 400, "invalid-gradient", /gradient\[7\]: .*got "1"/],
+  [influence, asJson(gradient({ 31: 1e300 })), 400, "invalid-gradient", /gradient\[31\]: .*float32, got 1e\+300/],
+  [influence, asJson({ gradient: "x" }), 400, "invalid-gradient", /gradient: expected an array of numbers, got "x"/],
+  [influence, posted("application/json", '{"gradient": [NaN]}'), 400, "invalid-body", /expected JSON.*no NaN/],
+  [influence, posted("application/octet-stream", nanGradient()), 400, "invalid-gradient", /gradient\[5\]: .*got NaN/],
+  [influence, posted("application/octet-stream", new Uint8Array(127)), 400, "invalid-gradient", /float32.*127 bytes/],
+  [influence, posted("application/octet-stream", new Uint8Array(124)), 400, "invalid-gradient", /32 numbers.*got 31/],
+  ...[0, -1, 1.5, 1e9, "3", null].map((topK): [string, RequestInit, number, string, RegExp] => [
+    influence,
+    asJson({ query: "test-1", topK }),
+    400,
+    "invalid-body",
+    new RegExp(`^topK: expected an integer from 1 to 1000, got ${JSON.stringify(topK)}\\.$`),
+  ]),
+  ...["0", "-1", "1.5", "1000000000", "x", ""].map((topK): [string, RequestInit, number, string, RegExp] => [
+    `${influence}?topK=${topK}`,
+    posted("application/octet-stream", new Uint8Array(128)),
+    400,
+    "invalid-parameter",
+    /^topK: expected an integer from 1 to 1000, got /,
+  ]),
+  [influence, asJson({}), 400, "invalid-body", /expected either gradient or query, got {}/],
+  [influence, asJson({ query: "test-1", ...gradient({}) }), 400, "invalid-body", /expected either gradient or query/],
+  [influence, asJson({ query: 1 }), 400, "invalid-body", /query: expected the id of a stored query as a string, got 1/],
+  [
+    influence,
+    asJson({ query: "test-1", k: 3 }),
+    400,
+    "invalid-body",
+    /expected an object of gradient or query, and topK/,
+  ],
+  [influence, asJson([1]), 400, "invalid-body", /expected an object/],
+  [influence, asJson(null), 400, "invalid-body", /expected an object.*got null/],
+  [influence, asJson({ query: "test-99" }), 404, "unknown-query", /stored query of index digits, got "test-99"/],
+  ["/v1/indexes/none/influence", asJson({ query: "x" }), 404, "unknown-index", /got "none"/],
+  [influence, posted("application/json", "query=1"), 400, "invalid-body", /body: expected JSON/],
+  [influence, posted("application/json", ""), 400, "invalid-body", /body: expected JSON/],
+  [influence, posted("application/json", new Uint8Array([0x22, 0xff, 0x22])), 400, "invalid-body", /expected JSON/],
+  [influence, posted("text/plain", "{}"), 415, "unsupported-media-type", /application\/json.*got "text\/plain"/],
+  [influence, posted(undefined, new Uint8Array(4)), 415, "unsupported-media-type", /got none/],
+  [
+    influence,
+    posted("application/json", " ".repeat(MAX_BODY + 1)),
+    413,
+    "body-too-large",
+    /4000000 bytes, got 4000001/,
+  ],
+  [influence, posted("application/json", endless()), 413, "body-too-large", /got more/],
+  [influence, msgpack(), 400, "invalid-body", /expected MessagePack/],
+  [influence, msgpack(0x81, 0xa1), 400, "invalid-body", /expected MessagePack/],
+  [influence, msgpack(0xdd, 1, 0xf0, 0, 0), 400, "invalid-body", /32505856 values in 0 bytes/],
+  [influence, msgpack(...Array(5000).fill(0x91), 0xc0), 400, "invalid-body", /nesting deeper/],
+  [influence, msgpack(0xd4, 0x72, 0x40), 400, "invalid-body", /a value of type 0xd4/],
+  [influence, msgpack(0x80, 0x80), 400, "invalid-body", /1 bytes after the value/],
+  [influence, msgpack(0x01), 400, "invalid-body", /expected an object.*got 1/],
+  [influence, {}, 405, "method-not-allowed", /expected POST, got GET/],
+  ["/v1/indexes", { method: "DELETE" }, 405, "method-not-allowed", /expected GET, HEAD, got DELETE/],
+  ["/v2", {}, 404, "unknown-route", /GET \/v2/],
+  ["/v1/indexes/none", {}, 404, "unknown-index", /got "none"/],
+  ["/v1/indexes/none/mask", {}, 404, "unknown-index", /got "none"/],
+  ["/v1/indexes/none/queries", {}, 404, "unknown-index", /got "none"/],
+  ["/v1/indexes/UPPER", {}, 400, "invalid-parameter", /index: expected at most 63 of a-z.*got "UPPER"/],
+  ["/v1/indexes/..%2f..", {}, 400, "invalid-parameter", /index: expected/],
+  ["/v1/indexes/digits/examples/train-500", {}, 404, "unknown-example", /got "train-500"/],
+  ["/v1/indexes/digits/examples/train-500/image", {}, 404, "unknown-example", /got "train-500"/],
+  ["/v1/indexes/digits/queries/train-1", {}, 404, "unknown-query", /got "train-1"/],
+  ["/v1/indexes/words/queries/test%2Fham%200/image", {}, 404, "missing-file", /expected index words to carry images/],
+  [
+    "/v1/indexes/digits/queries?limit=0",
+    {},
+    400,
+    "invalid-parameter",
+    /limit: expected an integer from 1 to 200, got "0"/,
+  ],
+  ["/v1/indexes/digits/queries?limit=201", {}, 400, "invalid-parameter", /limit/],
+  ["/v1/indexes/digits/queries?offset=-1", {}, 400, "invalid-parameter", /offset: .*got "-1"/],
+  ["/v1/indexes/digits/queries?misclassified=1", {}, 400, "invalid-parameter", /misclassified: expected true or false/],
+  ["/v1/indexes/digits/queries?lable=1", {}, 400, "invalid-parameter", /lable: expected one of .*label/],
+  ["/v1/indexes/digits/queries?constructor=1", {}, 400, "invalid-parameter", /constructor/],
+  ["/v1/indexes/digits/mask?version=x", {}, 400, "invalid-parameter", /version: expected 16 hexadecimal digits/],
+  [
+    "/v1/indexes/digits/queries/test-1/image?version=0123456789abcdef",
+    {},
+    404,
+    "unknown-version",
+    /got 0123456789abcdef/,
+  ],
+];
+
+test.for(cases)("%s %o → %i %s", async ([path, init, status, kind, detail]) => {
+  const response = await ask(path, init);
+  expect(response.headers.get("Content-Type")).toBe("application/problem+json");
+  const problem = await response.json<Record<string, unknown>>();
+  expect(problem).toEqual({
+    type: `urn:influence-edge:problem:${kind}`,
+    title: expect.any(String),
+    status,
+    detail: expect.stringMatching(detail),
+  });
+  expect(response.status).toBe(status);
+  expect(problem.detail).toMatch(/\.$/);
+});
+
+function nanGradient(): Uint8Array {
+  const values = queryOf("digits", 0);
+  values[5] = Number.NaN;
+  return new Uint8Array(values.buffer);
+}
+
+/** A body without a length, longer than any limit. */
+function endless(): ReadableStream {
+  return new ReadableStream({
+    pull(controller) {
+      controller.enqueue(new Uint8Array(1 << 20).fill(0x20));
+    },
+  });
+}

@@ -1,0 +1,175 @@
+/** A small published index with known contents: what a bucket holds of it, by key. Built through the same code as a real one. */
+import { createHash } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { encode as encodePng } from "fast-png";
+import { Packr } from "msgpackr";
+import { bytesOf, rowChecksums } from "../offline/index-files.ts";
+import { indexRows } from "../offline/index-rows.ts";
+import { imagePackHead } from "../src/core/image-pack.ts";
+import { FILES, fileKey, type Manifest, type Metadata, manifestSchema, pointerKey } from "../src/core/manifest.ts";
+import { uniformMask } from "../src/core/mask.ts";
+import { encodeMask } from "../src/core/mask-file.ts";
+import { random } from "../src/core/random.ts";
+
+export interface Synthetic {
+  name: string;
+  seed: number;
+  /** Training rows, stored queries. R is 32. */
+  n: number;
+  queries: number;
+  /** With images the columns are those of digits; without, those of short texts. */
+  images: boolean;
+}
+
+const R = 32;
+const LAYERS = [
+  { name: "conv", d: 100, r: 12 },
+  { name: "dense", d: 1000, r: 20 },
+];
+const FLIPPED_EVERY = 9;
+const MISCLASSIFIED_EVERY = 4;
+
+const msgpack = new Packr({ useRecords: false });
+
+/** Keys and bytes of a published index. The version follows from the contents. */
+export async function syntheticObjects(settings: Synthetic): Promise<Map<string, Uint8Array>> {
+  const folder = await mkdtemp(path.join(tmpdir(), "synthetic-"));
+  try {
+    await writeFiles(folder, settings);
+    const files: Manifest["files"] = {};
+    const contents = new Map<string, Uint8Array>();
+    for (const file of (await readdir(folder)).sort()) {
+      const bytes = await readFile(path.join(folder, file));
+      files[file] = { bytes: bytes.length, sha256: sha256(bytes) };
+      contents.set(file, bytes);
+    }
+    const manifest = manifestOf(settings, files);
+    const encoded = Buffer.from(JSON.stringify(manifest));
+    contents.set(FILES.manifest, encoded);
+    const pointer = { version: manifest.version, manifestSha256: sha256(encoded) };
+    const objects = new Map<string, Uint8Array>();
+    for (const [file, bytes] of contents) objects.set(fileKey(settings.name, manifest.version, file), bytes);
+    objects.set(pointerKey(settings.name), Buffer.from(JSON.stringify(pointer)));
+    return objects;
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+function manifestOf({ name, seed, n, queries }: Synthetic, files: Manifest["files"]): Manifest {
+  let offset = 0;
+  const layers = LAYERS.map(({ name, d, r }) => {
+    const layer = { name, offset, r, d, parameters: [{ name: `${name}.weight`, shape: [d] }], damping: 0.1, trace: 1 };
+    offset += r;
+    return layer;
+  });
+  const contents = {
+    format: "influence-edge/1" as const,
+    name,
+    title: `Synthetic ${name}`,
+    n,
+    queries,
+    dimension: R,
+    layers,
+    compressor: { kind: "dropout", seed },
+    dampingRule: "default",
+    loss: "cross-entropy",
+    classes: Array.from({ length: 10 }, (_, label) => String(label)),
+    fidelity: { "Spearman correlation with exact influence": 0.91 },
+    files,
+  };
+  return manifestSchema.parse({ ...contents, version: sha256(Buffer.from(JSON.stringify(contents))).slice(0, 16) });
+}
+
+async function writeFiles(folder: string, { seed, n, queries, images }: Synthetic): Promise<void> {
+  const write = (file: string, bytes: Uint8Array) => writeFile(path.join(folder, file), bytes);
+  const rows = gaussian(seed, "rows", n * R);
+  await write(FILES.rows, bytesOf(rows));
+  await indexRows(folder, { n, R, queryMeanSquare: new Float64Array(R).fill(1), seed });
+  const stored = gaussian(seed, "queries", queries * R);
+  await write(FILES.queries, bytesOf(stored));
+  await write(FILES.queryChecksums, bytesOf(rowChecksums(stored, R)));
+  const mask = uniformMask(
+    LAYERS.map(({ name, d }) => ({ name, d, parameters: [{ name: `${name}.weight`, shape: [d] }] })),
+    LAYERS.map(({ r }) => r),
+    seed,
+  );
+  await write(FILES.mask, encodeMask(mask));
+  await write(FILES.gradientGraph, bytesOf(gaussian(seed, "graph", 1000)));
+  await write(FILES.examples, msgpack.pack(images ? digits("train", n) : texts("train", n)));
+  await write(
+    FILES.queryMetadata,
+    msgpack.pack(withPrediction(images ? digits("test", queries) : texts("test", queries))),
+  );
+  if (!images) return;
+  await write(FILES.exampleImages, imagePack(n, seed));
+  await write(FILES.queryImages, imagePack(queries, seed + 1));
+}
+
+function gaussian(seed: number, purpose: string, length: number): Float32Array {
+  const { normal } = random(seed, purpose);
+  return Float32Array.from({ length }, normal);
+}
+
+function digits(split: string, n: number): Metadata {
+  const was = Array.from({ length: n }, (_, row) => row % 10);
+  const flipped = was.map((_, row) => split === "train" && row % FLIPPED_EVERY === 0);
+  const label = was.map((digit, row) => (flipped[row] ? (digit + 1) % 10 : digit));
+  const columns: Metadata["columns"] = split === "train" ? { label, flipped, was } : { label };
+  return { ids: was.map((_, row) => `${split}-${row}`), columns };
+}
+
+function texts(split: string, n: number): Metadata {
+  const ids = Array.from({ length: n }, (_, row) => `${split}/${row % 2 === 0 ? "ham" : "spam"} ${row}`);
+  return {
+    ids,
+    columns: {
+      label: ids.map((_, row) => row % 2),
+      text: ids.map((id) => `The text of ${id}, long enough to fill a line or two of a narrow column.`),
+    },
+  };
+}
+
+function withPrediction({ ids, columns }: Metadata): Metadata {
+  const label = columns.label ?? [];
+  const prediction = label.map((value, row) => (row % MISCLASSIFIED_EVERY === 1 ? (Number(value) + 5) % 10 : value));
+  const loss = label.map((_, row) => 0.01 * row + (row % MISCLASSIFIED_EVERY === 1 ? 1 : 0));
+  return { ids, columns: { ...columns, prediction, loss } };
+}
+
+/** Pictures of digits in seven segments, each a little different. */
+function imagePack(count: number, seed: number): Uint8Array {
+  const { below } = random(seed, "images");
+  const pictures = Array.from({ length: count }, (_, row) =>
+    encodePng({ width: 28, height: 28, data: drawDigit(row % 10, below(4), below(4)), channels: 1, depth: 8 }),
+  );
+  return Buffer.concat([imagePackHead(pictures.map((picture) => picture.length)), ...pictures]);
+}
+
+/** Segments top, upper left, upper right, middle, lower left, lower right, bottom, as bits from the highest. */
+const SEGMENTS = [
+  0b1110111, 0b0010010, 0b1011101, 0b1011011, 0b0111010, 0b1101011, 0b1101111, 0b1010010, 0b1111111, 0b1111011,
+];
+/** x, y, width, height of each segment. */
+const STROKES = [
+  [8, 4, 10, 2],
+  [7, 5, 2, 8],
+  [17, 5, 2, 8],
+  [8, 12, 10, 2],
+  [7, 13, 2, 8],
+  [17, 13, 2, 8],
+  [8, 20, 10, 2],
+] as const;
+
+function drawDigit(digit: number, dx: number, dy: number): Uint8Array {
+  const pixels = new Uint8Array(28 * 28);
+  STROKES.forEach(([x, y, width, height], segment) => {
+    if (!((SEGMENTS[digit] ?? 0) & (1 << (6 - segment)))) return;
+    for (let v = y + dy; v < y + dy + height; v++) pixels.fill(255 - 30 * dx, 28 * v + x + dx, 28 * v + x + dx + width);
+  });
+  return pixels;
+}
+
+const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
