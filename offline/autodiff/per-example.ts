@@ -1,0 +1,177 @@
+/**
+ * The gradient of a parameter, one for each example, before it is computed: what is asked of it is its entries at kept positions.
+ * It comes in three forms: small enough to hold whole; an outer product of rows summed over positions (dense layers,
+ * convolutions), of which only the kept entries are ever computed; and sums of those seen through moved or scaled entries.
+ */
+import type { Builder } from "../onnx/builder.ts";
+import { type Dim, quotient } from "../onnx/dims.ts";
+import type { Value } from "../onnx/graph.ts";
+
+export interface PerExample {
+  /** The parameter's shape. */
+  shape: number[];
+  /** [positions, B]: entries at flat row-major positions. */
+  at(positions: readonly number[]): Value;
+  /** [B, ...shape]: the whole of it; only for what is small. */
+  whole(): Value;
+  /** How `at` computes that many entries, and the estimated cost in multiply-adds per example. */
+  plan(count: number): Plan;
+  /** Mean squares of the two factors of an outer product, and how a position reads them; null where there are no factors. */
+  factors: Factors | null;
+}
+
+export interface Plan {
+  kind: "whole" | "rows" | "taps" | "lookup" | "sum";
+  cost: number;
+}
+
+export interface Factors {
+  /** [rows of x], [rows of δ]: sums over examples and positions of squares. */
+  x(): Value;
+  d(): Value;
+  /** The rows of x and δ whose product gives the entry at a position. */
+  rows(position: number): [number, number];
+}
+
+export const numberOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
+
+/** An extent as a number for estimates; an open one counts as 128. */
+export const estimate = (dims: readonly Dim[]): number =>
+  dims.reduce<number>((product, dim) => product * (typeof dim === "number" ? dim : 128), 1);
+
+/** `value` cut so that its batch axis is [outer, B, inner], without the cuts of extent 1; and where each old axis went. */
+function cut(b: Builder, value: Value): { value: Value; batch: number; axes: number[][] } {
+  const place = value.batch;
+  if (!place) throw new Error(`value ${value.name}: expected examples in it, got shape [${value.shape}]`);
+  const dim = value.shape[place.axis] ?? 1;
+  const outer = quotient(quotient(dim, place.inner) ?? dim, b.batch) ?? 1;
+  const pieces: Dim[] = [];
+  if (outer !== 1) pieces.push(outer);
+  pieces.push(b.batch);
+  if (place.inner !== 1) pieces.push(place.inner);
+  const before = value.shape.slice(0, place.axis);
+  const after = value.shape.slice(place.axis + 1);
+  const axes = value.shape.map((_, axis) => {
+    if (axis < place.axis) return [axis];
+    return axis > place.axis ? [axis + pieces.length - 1] : pieces.map((_, piece) => place.axis + piece);
+  });
+  return {
+    value: b.reshape(value, [...before, ...pieces, ...after]),
+    batch: place.axis + (outer === 1 ? 0 : 1),
+    axes,
+  };
+}
+
+/** [rows, B, ...positions]: the given axes as rows, then the examples, then every other axis of extent above 1. */
+export function rowsFirst(b: Builder, value: Value, rowAxes: readonly number[]): Value {
+  const { value: split, batch, axes } = cut(b, value);
+  const rows = rowAxes.flatMap((axis) => axes[axis] ?? []);
+  const rest = split.shape.map((_, axis) => axis).filter((axis) => axis !== batch && !rows.includes(axis));
+  const moved = b.transpose(split, [...rows, batch, ...rest]);
+  const positions = rest.map((axis) => split.shape[axis] ?? 1).filter((dim) => dim !== 1);
+  return b.reshape(moved, [estimateExact(rows.map((axis) => split.shape[axis] ?? 1)), b.batch, ...positions]);
+}
+
+/** [B, rows, positions]. */
+export function examplesFirst(b: Builder, value: Value, rowAxes: readonly number[]): Value {
+  const { value: split, batch, axes } = cut(b, value);
+  const rows = rowAxes.flatMap((axis) => axes[axis] ?? []);
+  const rest = split.shape.map((_, axis) => axis).filter((axis) => axis !== batch && !rows.includes(axis));
+  const moved = b.transpose(split, [batch, ...rows, ...rest]);
+  const count = estimateExact(rows.map((axis) => split.shape[axis] ?? 1));
+  const positions = rest.map((axis) => split.shape[axis] ?? 1);
+  if (positions.every((dim) => typeof dim === "number")) return b.reshape(moved, [b.batch, count, numberOf(positions)]);
+  return b.op("Reshape", [moved, b.ints([0, count, -1])], { allowzero: 0 });
+}
+
+function estimateExact(dims: readonly Dim[]): number {
+  return dims.reduce<number>((product, dim) => {
+    if (typeof dim !== "number") throw new Error(`a parameter's axis: expected a fixed extent, got ${dim}`);
+    return product * dim;
+  }, 1);
+}
+
+/** A cotangent summed over all axes that `target` broadcasts, and over each example's positions: [B, ...target]. */
+export function summedPerExample(b: Builder, g: Value, target: readonly number[]): Value {
+  const { value, batch, axes } = cut(b, g);
+  const lead = g.shape.length - target.length;
+  const kept = g.shape.flatMap((_, axis) =>
+    axis >= lead && (target[axis - lead] ?? 1) !== 1 && axis !== g.batch?.axis ? (axes[axis] ?? []) : [],
+  );
+  const summed = value.shape.flatMap((dim, axis) => (axis === batch || kept.includes(axis) || dim === 1 ? [] : [axis]));
+  const reduced = b.sum(value, summed, true);
+  const order = [batch, ...value.shape.flatMap((_, axis) => (axis === batch ? [] : [axis]))];
+  return b.reshape(b.transpose(reduced, order), [b.batch, ...target]);
+}
+
+/** From the whole, [B, ...shape]. */
+export function held(b: Builder, value: Value, shape: number[]): PerExample {
+  const d = numberOf(shape);
+  return {
+    shape,
+    whole: () => value,
+    at: (positions) => {
+      const rows = b.transpose(b.reshape(value, [b.batch, d]), [1, 0]);
+      return positions.length === d ? rows : b.gather(rows, positions);
+    },
+    plan: () => ({ kind: "whole", cost: d }),
+    factors: null,
+  };
+}
+
+/** Several uses of one parameter: their sum. */
+export function summed(b: Builder, parts: readonly PerExample[]): PerExample {
+  const [first, ...rest] = parts;
+  if (!first) throw new Error("a sum of gradients: expected at least one use of the parameter, got none");
+  if (rest.length === 0) return first;
+  return {
+    shape: first.shape,
+    at: (positions) => parts.map((part) => part.at(positions)).reduce(b.add),
+    whole: () => parts.map((part) => part.whole()).reduce(b.add),
+    plan: (count) => ({ kind: "sum", cost: parts.reduce((cost, part) => cost + part.plan(count).cost, 0) }),
+    factors: first.factors,
+  };
+}
+
+/**
+ * Entries seen elsewhere: entry p of the parameter is the sum of the entries `targets(p)` of what it became, times the entry of
+ * `scale` (if any, of the shape of what it became).
+ */
+export function moved(
+  b: Builder,
+  inner: PerExample,
+  shape: number[],
+  targets: (position: number) => number[],
+  whole: () => Value,
+  scale: Value | null = null,
+): PerExample {
+  const scaledRows = (positions: number[]) => {
+    const rows = inner.at(positions);
+    if (!scale) return rows;
+    const flat = b.reshape(scale, [numberOf(inner.shape)]);
+    return b.mul(rows, b.reshape(b.gather(flat, positions), [positions.length, 1]));
+  };
+  const one = inner.factors;
+  return {
+    shape,
+    at: (positions) => {
+      const lists = positions.map(targets);
+      const depth = Math.max(...lists.map((list) => list.length), 1);
+      const layers = Array.from({ length: depth }, (_, layer) => {
+        const found = lists.flatMap((list) => (list[layer] === undefined ? [] : [list[layer]]));
+        if (found.length === positions.length) return scaledRows(found);
+        const zeros = b.filled(0, [1, b.batch], inner.at([0]));
+        const rows = found.length === 0 ? zeros : b.concat([scaledRows(found), zeros], 0);
+        let next = 0;
+        return b.gather(
+          rows,
+          lists.map((list) => (list[layer] === undefined ? found.length : next++)),
+        );
+      });
+      return layers.reduce(b.add);
+    },
+    whole,
+    plan: (count) => inner.plan(count),
+    factors: one && { ...one, rows: (position) => one.rows(targets(position)[0] ?? 0) },
+  };
+}

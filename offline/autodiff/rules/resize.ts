@@ -1,0 +1,52 @@
+/** Resize as a matrix along one axis, from ONNX's definition of its coordinates. */
+import { text, where } from "../../onnx/graph.ts";
+import type { RuleContext } from "../rule.ts";
+
+/** The [outSize, inSize] matrix of a Resize along one axis, row-major. Throws on cubic interpolation and antialiasing. */
+export function interpolation(c: RuleContext, axis: number, inSize: number, outSize: number): number[] {
+  const mode = text(c.node, "mode", "nearest");
+  const transformation = text(c.node, "coordinate_transformation_mode", "half_pixel");
+  const scales = c.optional(2) ? c.constant(2) : null;
+  const scale = scales?.[axis] ?? outSize / inSize;
+  const source = (position: number): number => {
+    switch (transformation) {
+      case "asymmetric":
+        return position / scale;
+      case "align_corners":
+        return outSize === 1 ? 0 : (position * (inSize - 1)) / (outSize - 1);
+      case "pytorch_half_pixel":
+        return outSize === 1 ? 0 : (position + 0.5) / scale - 0.5;
+      case "half_pixel":
+        return (position + 0.5) / scale - 0.5;
+      default:
+        throw unsupported(c, `coordinates ${transformation}`);
+    }
+  };
+  const rounding = text(c.node, "nearest_mode", "round_prefer_floor");
+  const nearest = (at: number): number => {
+    if (rounding === "floor") return Math.floor(at);
+    if (rounding === "ceil") return Math.ceil(at);
+    return rounding === "round_prefer_ceil" ? Math.floor(at + 0.5) : Math.ceil(at - 0.5);
+  };
+  const matrix = new Array<number>(outSize * inSize).fill(0);
+  const inside = (at: number) => Math.min(Math.max(at, 0), inSize - 1);
+  const give = (row: number, column: number, weight: number) => {
+    const at = row * inSize + inside(column);
+    matrix[at] = (matrix[at] ?? 0) + weight;
+  };
+  for (let position = 0; position < outSize; position++) {
+    const at = source(position);
+    if (mode === "nearest") give(position, nearest(at), 1);
+    else if (mode === "linear") {
+      const low = Math.floor(inside(at));
+      give(position, low, 1 - (inside(at) - low));
+      give(position, low + 1, inside(at) - low);
+    } else throw unsupported(c, `mode ${mode}`);
+  }
+  return matrix;
+}
+
+const unsupported = (c: RuleContext, got: string) =>
+  new Error(
+    `${where(c.node)}: expected nearest or linear interpolation on the usual grids, got ${got}; use one of those`,
+  );

