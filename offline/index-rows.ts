@@ -5,7 +5,16 @@ import { crc32 } from "node:zlib";
 import { type Basis, balance, DROPPED, drawBasis, encodeBasis, rotate } from "../src/core/basis.ts";
 import { encodeHeader } from "../src/core/header.ts";
 import { FILES } from "../src/core/manifest.ts";
-import { COARSE_TERMS, FINE_TERMS, planeLayout, quantiseRow, strideOf } from "../src/core/plane.ts";
+import {
+  COARSE_TERMS,
+  coarseLayout,
+  FINE_TERMS,
+  fineLayout,
+  interleave,
+  type PlaneLayout,
+  quantiseRow,
+  strideOf,
+} from "../src/core/plane.ts";
 
 /** Bytes of rows.f32 that are read at once. */
 const CHUNK_BYTES = 8 * 1024 * 1024;
@@ -77,11 +86,12 @@ async function writePlanes(
 ): Promise<void> {
   const R = basis.dimension;
   const stride = strideOf(R);
-  const coarse = await planeWriter(path.join(folder, FILES.coarse), "coarse", n, R, COARSE_TERMS);
-  const fine = await planeWriter(path.join(folder, FILES.fine), "fine", n, R, FINE_TERMS);
+  const coarse = await planeWriter(path.join(folder, FILES.coarse), "coarse", n, R, coarseLayout(n, R));
+  const fine = await planeWriter(path.join(folder, FILES.fine), "fine", n, R, fineLayout(n, R));
   try {
     const scales = Float64Array.from(basis.exponents, (exponent) => (exponent === DROPPED ? 0 : 2 ** -exponent));
     const x = new Float64Array(R);
+    const codes = new Int8Array(stride);
     await eachRow(
       rows,
       n,
@@ -89,14 +99,15 @@ async function writePlanes(
       (row, values) => {
         for (let j = 0; j < R; j++) x[j] = values[j] * scales[j];
         rotate(basis, x);
-        const terms = quantiseRow(x, coarse.codes.subarray(coarse.used), fine.codes.subarray(fine.used));
+        const terms = quantiseRow(x, codes, fine.codes.subarray(fine.used));
+        if (row % 4 === 0) coarse.used += 4 * stride;
+        interleave(codes, row % 4, coarse.codes.subarray(coarse.used - 4 * stride));
         coarse.terms.setFloat32(COARSE_TERMS * row, terms.scale, true);
         coarse.terms.setFloat32(COARSE_TERMS * row + 4, terms.norm, true);
         coarse.terms.setFloat32(COARSE_TERMS * row + 8, terms.residual, true);
         coarse.terms.setInt32(COARSE_TERMS * row + 12, terms.codeSum, true);
         fine.terms.setFloat32(FINE_TERMS * row, terms.fineScale, true);
         fine.terms.setFloat32(FINE_TERMS * row + 4, terms.fineResidual, true);
-        coarse.used += stride;
         fine.used += stride;
         onRow(row + 1);
       },
@@ -114,20 +125,20 @@ async function writePlanes(
 }
 
 /** A plane file being written: codes as they come, the terms of all rows last. */
-async function planeWriter(file: string, kind: "coarse" | "fine", n: number, R: number, termBytes: number) {
+async function planeWriter(file: string, kind: "coarse" | "fine", n: number, R: number, layout: PlaneLayout) {
   const handle = await open(file, "w");
   const stride = strideOf(R);
-  const layout = planeLayout(n, R, termBytes);
-  const terms = new DataView(new ArrayBuffer(n * termBytes));
+  const terms = new DataView(new ArrayBuffer(layout.codesAt - layout.termsAt));
   let at = layout.codesAt;
   const writer = {
     terms,
-    /** Codes not yet written; zero beyond `used`, because the padding of rows is zero. */
+    /** Codes not yet written, the first `used` bytes; what no row sets is zero. */
     codes: new Int8Array(rowsAtOnce(R) * stride),
     used: 0,
     async flush() {
       await handle.write(new Uint8Array(writer.codes.buffer, 0, writer.used), 0, writer.used, at);
       at += writer.used;
+      writer.codes.fill(0, 0, writer.used);
       writer.used = 0;
     },
     async finish() {
@@ -141,7 +152,8 @@ async function planeWriter(file: string, kind: "coarse" | "fine", n: number, R: 
   return writer;
 }
 
-const rowsAtOnce = (R: number): number => Math.max(1, Math.floor(CHUNK_BYTES / (4 * R)));
+/** A multiple of four, the rows of a group. */
+const rowsAtOnce = (R: number): number => Math.max(1, Math.floor(CHUNK_BYTES / (16 * R))) * 4;
 
 /** Calls `visit` with each row's index, its values and its bytes (both overwritten later), and `afterChunk` between chunks. */
 async function eachRow(

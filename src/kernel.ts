@@ -1,11 +1,12 @@
 /** The search's kernel on Workers. */
 import type { Kernel } from "./core/kernel/kernel.ts";
-import { plainKernel } from "./core/kernel/plain.ts";
+import relaxed from "./core/kernel/scan-relaxed.wasm";
+import { kernelExports } from "./core/kernel/web-assembly.ts";
 
-/** What `openSearcher` needs from Workers. */
+/** What `openSearcher` needs from Workers. workerd has relaxed SIMD, so the standard kernel is not shipped. */
 export function workerKernel(): Kernel {
   return {
-    instantiate: plainKernel,
+    instantiate: () => kernelExports(new WebAssembly.Instance(relaxed)),
     sha256() {
       const stream = new crypto.DigestStream("SHA-256");
       const writer = stream.getWriter();

@@ -52,9 +52,15 @@ function exponentOf(value: number): number {
   return biased === 0 ? exponentOf(value * 2 ** 60) - 60 : biased - 1023;
 }
 
-/** The rotation of R coordinates that `seed` draws. */
+/** The most coordinates for which the scan's 32-bit sums cannot overflow. */
+export const MOST_COORDINATES = 131072;
+
+/** The rotation of R coordinates that `seed` draws. Throws RangeError if R is too large for the scan. */
 export function drawBasis(exponents: Int16Array, seed: number | string): Basis {
   const dimension = exponents.length;
+  if (dimension > MOST_COORDINATES) {
+    throw new RangeError(`R: expected at most ${MOST_COORDINATES}, got ${dimension}; keep fewer coordinates`);
+  }
   const { starts, width } = transforms(dimension);
   const generator = random(seed, "basis");
   const signs = Int8Array.from({ length: starts.length * width }, () => (generator.below(2) === 0 ? 1 : -1));
@@ -120,6 +126,7 @@ export function decodeBasis(file: string, bytes: Uint8Array, n: number, dimensio
   const { starts, width } = transforms(dimension);
   const signsAt = HEADER_BYTES + align(2 * dimension);
   const length = basisBytes(dimension);
+  if (dimension > MOST_COORDINATES) throw new CorruptIndexError(file, `R ≤ ${MOST_COORDINATES}`, `${dimension}`);
   if (bytes.length !== length) throw new CorruptIndexError(file, `${length} bytes`, `${bytes.length}`);
   if (bytes.byteOffset % ALIGNMENT !== 0) throw new RangeError(`${file}: expected bytes aligned to ${ALIGNMENT}`);
   const exponents = new Int16Array(bytes.buffer, bytes.byteOffset + HEADER_BYTES, dimension);

@@ -21,9 +21,24 @@ export interface PlaneLayout {
 /** Codes of R coordinates are padded with zeros to whole SIMD vectors. */
 export const strideOf = (dimension: number): number => Math.ceil(dimension / 16) * 16;
 
-export function planeLayout(n: number, dimension: number, termBytes: number): PlaneLayout {
-  const codesAt = HEADER_BYTES + align(n * termBytes);
+/** coarse.bin: its rows lie in groups of four, the last group filled up with zeros. */
+export function coarseLayout(n: number, dimension: number): PlaneLayout {
+  const codesAt = HEADER_BYTES + align(n * COARSE_TERMS);
+  return { termsAt: HEADER_BYTES, codesAt, bytes: codesAt + align(Math.ceil(n / 4) * 4 * strideOf(dimension)) };
+}
+
+/** fine.bin: its rows lie one after another, because they are read one at a time. */
+export function fineLayout(n: number, dimension: number): PlaneLayout {
+  const codesAt = HEADER_BYTES + align(n * FINE_TERMS);
   return { termsAt: HEADER_BYTES, codesAt, bytes: codesAt + align(n * strideOf(dimension)) };
+}
+
+/**
+ * Puts one row's codes ([stride]) into its place of its group of four ([4 · stride]): 16 codes of each row in turn, so that a
+ * scan of four rows at once reads one stream.
+ */
+export function interleave(codes: Int8Array, place: number, group: Int8Array): void {
+  for (let j = 0; j < codes.length; j += 16) group.set(codes.subarray(j, j + 16), 4 * j + 16 * place);
 }
 
 /** The terms of one row. Norms are upper bounds, of the row x' and x̂ both, and of what each plane leaves. */

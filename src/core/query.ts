@@ -1,11 +1,11 @@
 /** A query in the basis of the rows, quantised, with the factors of its intervals. FORMAT.md proves them. */
 import { type Basis, DROPPED, rotate } from "./basis.ts";
-import { QUERY_LIMIT, QUERY_OFFSET } from "./kernel/kernel.ts";
+import { MIDDLE, QUERY_LIMIT, QUERY_OFFSET } from "./kernel/kernel.ts";
 
 /**
  * One query. Dots below are in its own unit: q·p = unit · dot. With `residual` and `norm` as coarse.bin and fine.bin hold them,
- *   |dot of the scan − truth|   ≤ residualFactor · residual     + normFactor · norm
- *   |dot of refine() − truth|   ≤ residualFactor · fineResidual + roundingFactor · norm
+ *   |dot of the scan − truth|                  ≤ residualFactor · residual     + normFactor · norm
+ *   |dot of the scan + dot of refine − truth|  ≤ residualFactor · fineResidual + normFactor · norm
  * where the truth is the float64 dot product of the float32 values, summed in order, divided by the unit.
  */
 export interface PreparedQuery {
@@ -18,7 +18,8 @@ export interface PreparedQuery {
   unit: number;
   residualFactor: number;
   normFactor: number;
-  roundingFactor: number;
+  /** What is added to normFactor where the scan uses only the high plane of the codes. */
+  highFactor: number;
 }
 
 /**
@@ -44,14 +45,16 @@ export function prepareQuery(basis: Basis, gradient: Float32Array): PreparedQuer
   const codes = new Int16Array(rotated.length);
   let square = 0;
   let left = 0;
+  let lower = 0;
   for (let j = 0; j < rotated.length; j++) {
     const value = rotated[j] / step;
     rotated[j] = value;
     codes[j] = Math.round(value);
     square += value * value;
     left += (value - codes[j]) ** 2;
+    lower += (((codes[j] + QUERY_OFFSET) & 127) - MIDDLE) ** 2;
   }
-  // All rounding together, relative to ‖q‖‖p‖: the ordered sum, refine(), two rotations, the scan's own products.
+  // All rounding together, relative to ‖q‖‖p‖: the ordered sum, refine, two rotations, the scan's own products.
   const rounding = (4 * basis.dimension + 256) * 2 ** -53;
   const norm = Math.sqrt(square) * (1 + rounding);
   return {
@@ -61,7 +64,7 @@ export function prepareQuery(basis: Basis, gradient: Float32Array): PreparedQuer
     unit: step * near,
     residualFactor: norm,
     normFactor: Math.sqrt(left) * (1 + rounding) + norm * rounding,
-    roundingFactor: norm * rounding,
+    highFactor: Math.sqrt(lower) * (1 + rounding),
   };
 }
 

@@ -4,7 +4,7 @@ import { align, checkHeader } from "./header.ts";
 import { type Kernel, type KernelExports, queryBytes } from "./kernel/kernel.ts";
 import { checkListed, loadInto } from "./load.ts";
 import { FILES, type Manifest } from "./manifest.ts";
-import { COARSE_TERMS, FINE_TERMS, planeLayout, strideOf } from "./plane.ts";
+import { coarseLayout, fineLayout, strideOf } from "./plane.ts";
 import type { IndexSource } from "./source.ts";
 
 /** Which full or finer rows are in memory beside the coarse plane. */
@@ -54,9 +54,11 @@ export interface Addresses {
   end: number;
 }
 
-/** The first 64 KiB of the memory belong to the kernel itself. */
-const FIRST_ADDRESS = 65536;
+/** Address 0 means none. */
+const FIRST_ADDRESS = 1024;
 const PAGE = 65536;
+/** A 32-bit memory ends here. */
+const MEMORY_LIMIT = 2 ** 32 - PAGE;
 
 export function addressesOf(n: number, dimension: number, tier: Tier): Addresses {
   const stride = strideOf(dimension);
@@ -74,7 +76,7 @@ export function addressesOf(n: number, dimension: number, tier: Tier): Addresses
     filter: take(Math.ceil(n / 8) + 16),
     basis: take(basisBytes(dimension)),
     checksums: take(tier === "rows" ? 0 : 4 * n),
-    coarse: take(planeLayout(n, dimension, COARSE_TERMS).bytes),
+    coarse: take(coarseLayout(n, dimension).bytes),
     second: take(secondBytes(n, dimension, tier)),
   };
   const memoryBytes = Math.ceil(at / PAGE) * PAGE;
@@ -83,15 +85,16 @@ export function addressesOf(n: number, dimension: number, tier: Tier): Addresses
 
 function secondBytes(n: number, dimension: number, tier: Tier): number {
   if (tier === "rows") return 4 * n * dimension;
-  return tier === "fine" ? planeLayout(n, dimension, FINE_TERMS).bytes : 0;
+  return tier === "fine" ? fineLayout(n, dimension).bytes : 0;
 }
 
 /** The richest tier that fits `budgetBytes`. Throws BudgetError if not even the coarse plane does. */
 export function chooseTier(n: number, dimension: number, budgetBytes: number): Tier {
   for (const tier of ["rows", "fine", "coarse"] as const) {
-    if (addressesOf(n, dimension, tier).end <= budgetBytes) return tier;
+    const { end, memoryBytes } = addressesOf(n, dimension, tier);
+    if (end <= budgetBytes && memoryBytes <= MEMORY_LIMIT) return tier;
   }
-  throw new BudgetError(n, dimension, addressesOf(n, dimension, "coarse").end, budgetBytes);
+  throw new BudgetError(n, dimension, addressesOf(n, dimension, "coarse").end, Math.min(budgetBytes, MEMORY_LIMIT));
 }
 
 export interface Resident {
@@ -123,8 +126,8 @@ export async function loadResident(
   };
 
   const stride = strideOf(dimension);
-  const coarse = planeLayout(n, dimension, COARSE_TERMS).bytes;
-  const fine = planeLayout(n, dimension, FINE_TERMS).bytes;
+  const coarse = coarseLayout(n, dimension).bytes;
+  const fine = fineLayout(n, dimension).bytes;
   const basis = decodeBasis(FILES.basis, await load(FILES.basis, at.basis, basisBytes(dimension)), n, dimension);
   checkHeader(FILES.coarse, await load(FILES.coarse, at.coarse, coarse), { kind: "coarse", n, dimension, stride });
   checkListed(manifest, FILES.fine, fine);

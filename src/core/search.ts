@@ -2,7 +2,7 @@
 import type { Kernel } from "./kernel/kernel.ts";
 import type { Manifest } from "./manifest.ts";
 import { FILES } from "./manifest.ts";
-import { COARSE_TERMS, FINE_TERMS, planeLayout, strideOf } from "./plane.ts";
+import { COARSE_TERMS, coarseLayout, FINE_TERMS, fineLayout, strideOf } from "./plane.ts";
 import { type PreparedQuery, prepareQuery, writeQuery } from "./query.ts";
 import { CHUNK_ROWS, KEPT_BYTES, loadResident, type Resident, type Tier } from "./resident.ts";
 import { RowReader } from "./row-reader.ts";
@@ -115,7 +115,7 @@ const emptyAnswer = (): SearchAnswer => ({
 /** The coarse scan of all rows: those whose interval reaches the k-th best of an end. */
 function scan(resident: Resident, n: number, dimension: number, query: PreparedQuery, k: number): Candidates {
   const { kernel, at } = resident;
-  const { termsAt, codesAt } = planeLayout(n, dimension, COARSE_TERMS);
+  const { termsAt, codesAt } = coarseLayout(n, dimension);
   const stride = strideOf(dimension);
   const { buffer } = kernel.memory;
   writeQuery(query.codes, new Uint8Array(buffer, at.queries, 4 * stride), stride);
@@ -136,6 +136,7 @@ function scan(resident: Resident, n: number, dimension: number, query: PreparedQ
       at.queries,
       query.residualFactor,
       query.normFactor,
+      query.highFactor,
       high.bound,
       -low.bound,
       0,
@@ -156,7 +157,7 @@ function scan(resident: Resident, n: number, dimension: number, query: PreparedQ
   return keepReaching(found, high.bound, -low.bound);
 }
 
-/** Narrower intervals from both planes and the query as it is, and what they leave. */
+/** Narrower intervals from the fine plane too, and what they leave. */
 function refine(
   resident: Resident,
   n: number,
@@ -167,25 +168,16 @@ function refine(
 ): Candidates {
   const { kernel, at } = resident;
   const { buffer } = kernel.memory;
-  const coarse = planeLayout(n, dimension, COARSE_TERMS);
-  const fine = planeLayout(n, dimension, FINE_TERMS);
+  const coarse = coarseLayout(n, dimension);
+  const fine = fineLayout(n, dimension);
   const norms = new Float32Array(buffer, at.coarse + coarse.termsAt, (n * COARSE_TERMS) / 4);
   const residuals = new Float32Array(buffer, at.second + fine.termsAt, (n * FINE_TERMS) / 4);
-  const dots = inChunks(resident, candidates.rows, query.rotated, dimension, (rows, count, out) =>
-    kernel.refine(
-      at.coarse + coarse.termsAt,
-      at.coarse + coarse.codesAt,
-      at.second + fine.termsAt,
-      at.second + fine.codesAt,
-      strideOf(dimension),
-      rows,
-      count,
-      at.values,
-      out,
-    ),
+  const left = inChunks(resident, candidates.rows, query.rotated, dimension, (rows, count, out) =>
+    kernel.refine(at.second + fine.termsAt, at.second + fine.codesAt, strideOf(dimension), rows, count, at.values, out),
   );
+  const dots = candidates.dots.map((dot, index) => dot + left[index]);
   const widths = candidates.rows.map(
-    (row) => query.residualFactor * residuals[2 * row + 1] + query.roundingFactor * norms[4 * row + 1],
+    (row) => query.residualFactor * residuals[2 * row + 1] + query.normFactor * norms[4 * row + 1],
   );
   return prune({ rows: candidates.rows, dots, widths }, k);
 }

@@ -22,11 +22,13 @@ export interface Sha256 {
 export interface KernelExports {
   memory: { readonly buffer: ArrayBufferLike; grow(pages: number): number };
   /**
-   * Scans coarse rows first … first + count − 1 against one query and writes those that may matter. For each row
+   * Scans coarse rows first … first + count − 1 (`first` a multiple of 8) against the query that writeQuery laid out at `query`,
+   * and writes those that may matter. With
    *   dot = scale · Σ_j code_j · query_j,   width = residualFactor · residual + normFactor · norm,
-   * and it is written if dot + width > 0 and ≥ high, or dot − width < 0 and ≤ low. `query` lies at address `query` as
-   * writeQuery lays it out. Where `filter` ≠ 0, only rows whose bit is set in the bitmap there (row 0 is bit 0 of byte 0).
-   * Written are u32 rows at `outRows` and f64 (dot, width) at `outPairs`, with room for `count` each.
+   * a row may matter if dot + width > 0 and ≥ high, or dot − width < 0 and ≤ low. A kernel may first look at the query's high
+   * plane alone, highFactor · norm wider, and leave out what already that excludes.
+   * `terms` and `codes`: the arrays of coarse.bin. Where `filter` ≠ 0, only rows whose bit is set in the bitmap there take part
+   * (row 0 is bit 0 of byte 0). Written are u32 rows at `outRows` and f64 (dot, width) at `outPairs`, with room for `count` each.
    * Returns the number written.
    */
   scan(
@@ -38,6 +40,7 @@ export interface KernelExports {
     query: number,
     residualFactor: number,
     normFactor: number,
+    highFactor: number,
     high: number,
     low: number,
     filter: number,
@@ -45,27 +48,19 @@ export interface KernelExports {
     outPairs: number,
   ): number;
   /**
-   * For each of `count` rows (u32 at `rows`): Σ_j (scale · coarse_j + fineScale · fine_j) · query_j, the query being float64
-   * [stride] at `query`, written as f64 to `out`.
+   * For each of `count` rows (u32 at `rows`): scale · Σ_j code_j · query_j of the fine plane, the query being float64 [stride] at
+   * `query`, written as f64 to `out`. `terms` and `codes`: the arrays of fine.bin.
    */
-  refine(
-    coarseTerms: number,
-    coarseCodes: number,
-    fineTerms: number,
-    fineCodes: number,
-    stride: number,
-    rows: number,
-    count: number,
-    query: number,
-    out: number,
-  ): void;
+  refine(terms: number, codes: number, stride: number, rows: number, count: number, query: number, out: number): void;
   /** For each of `count` rows (u32 at `rows`): Σ_j row_j · query_j in float64, j ascending; rows float32 [n][dimension], query float64. */
   exact(data: number, dimension: number, rows: number, count: number, query: number, out: number): void;
 }
 
-/** The query's integer coordinates are in −QUERY_LIMIT … QUERY_LIMIT: two planes of seven bits, offset by 8192. */
+/** The query's integer coordinates are in −QUERY_LIMIT … QUERY_LIMIT: 128 · high + low − QUERY_OFFSET, 0 ≤ high, low ≤ 127. */
 export const QUERY_LIMIT = 8191;
 export const QUERY_OFFSET = 8192;
+/** What stands for `low` where the high plane is used alone. */
+export const MIDDLE = 63.5;
 
-/** Bytes of a query at its address: high plane [stride], low plane [stride], int16 [stride]. */
+/** Bytes of a query at its address: high plane u8 [stride], low plane u8 [stride], int16 [stride]. */
 export const queryBytes = (stride: number): number => 4 * stride;

@@ -1,5 +1,5 @@
-/** The scan in plain TypeScript: what the compiled kernels must compute, to the last bit. */
-import type { KernelExports } from "./kernel.ts";
+/** The kernel in plain TypeScript: what the compiled ones must compute. */
+import type { KernelExports } from "../../src/core/kernel/kernel.ts";
 
 /** Kernel functions over a memory of their own. */
 export function plainKernel(): KernelExports {
@@ -22,7 +22,22 @@ export function plainKernel(): KernelExports {
   const u32 = (at: number, count: number) => new Uint32Array(bytes.buffer, at, count);
   return {
     memory,
-    scan(terms, codes, stride, first, count, query, residualFactor, normFactor, high, low, filter, outRows, outPairs) {
+    scan(
+      terms,
+      codes,
+      stride,
+      first,
+      count,
+      query,
+      residualFactor,
+      normFactor,
+      _highFactor,
+      high,
+      low,
+      filter,
+      outRows,
+      outPairs,
+    ) {
       const wide = new Int16Array(bytes.buffer, query + 2 * stride, stride);
       const rows = u32(outRows, count);
       const pairs = f64(outPairs, 2 * count);
@@ -30,9 +45,9 @@ export function plainKernel(): KernelExports {
       for (let row = first; row < first + count; row++) {
         if (filter !== 0 && ((bytes[filter + (row >> 3)] >> (row & 7)) & 1) === 0) continue;
         const [scale, norm, residual] = f32(terms + 16 * row, 3);
-        const code = i8(codes + stride * row, stride);
+        const group = i8(codes + 4 * stride * (row >> 2), 4 * stride);
         let sum = 0;
-        for (let j = 0; j < stride; j++) sum += code[j] * wide[j];
+        for (let j = 0; j < stride; j++) sum += group[64 * (j >> 4) + 16 * (row & 3) + (j & 15)] * wide[j];
         const dot = scale * sum;
         const width = residualFactor * residual + normFactor * norm;
         const above = dot + width;
@@ -45,22 +60,14 @@ export function plainKernel(): KernelExports {
       }
       return written;
     },
-    refine(coarseTerms, coarseCodes, fineTerms, fineCodes, stride, rows, count, query, out) {
-      const list = u32(rows, count);
+    refine(terms, codes, stride, rows, count, query, out) {
       const values = f64(query, stride);
       const dots = f64(out, count);
-      list.forEach((row, index) => {
-        const scale = f32(coarseTerms + 16 * row, 1)[0];
-        const fineScale = f32(fineTerms + 8 * row, 1)[0];
-        const coarse = i8(coarseCodes + stride * row, stride);
-        const fine = i8(fineCodes + stride * row, stride);
+      u32(rows, count).forEach((row, index) => {
+        const code = i8(codes + stride * row, stride);
         let sum = 0;
-        let fineSum = 0;
-        for (let j = 0; j < stride; j++) {
-          sum += coarse[j] * values[j];
-          fineSum += fine[j] * values[j];
-        }
-        dots[index] = scale * sum + fineScale * fineSum;
+        for (let j = 0; j < stride; j++) sum += code[j] * values[j];
+        dots[index] = f32(terms + 8 * row, 1)[0] * sum;
       });
     },
     exact(data, dimension, rows, count, query, out) {

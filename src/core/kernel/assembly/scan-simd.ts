@@ -1,0 +1,51 @@
+/** The scan in standard SIMD: int8 rows against the int16 query, both widened to 16 bits and multiplied in pairs. */
+import { convertHigh, keep, participants, sumLanes, TERMS } from "./candidates";
+export { exact, refine } from "./rescore";
+
+/** Coordinates after which 32-bit sums are emptied: 127 · 8191 · 2048 < 2³¹. */
+const SEGMENT: usize = 2048;
+
+/** See KernelExports.scan in ../kernel.ts. This kernel has no use for `highFactor`. */
+export function scan(
+  terms: usize, codes: usize, stride: usize, first: u32, count: u32, query: usize,
+  residualFactor: f64, normFactor: f64, highFactor: f64, high: f64, low: f64,
+  filter: usize, outRows: usize, outPairs: usize,
+): u32 {
+  const end = first + count;
+  const wide = query + 2 * stride;
+  let written: u32 = 0;
+  for (let row = first; row < end; row += 4) {
+    const mask = participants(row, end, filter);
+    if (mask == 0) continue;
+    let p = codes + stride * row;
+    let sums01 = f64x2.splat(0);
+    let sums23 = f64x2.splat(0);
+    for (let q = wide, last = wide + 2 * stride; q < last; ) {
+      const stop = min(last, q + 2 * SEGMENT);
+      let a = i32x4.splat(0);
+      let b = i32x4.splat(0);
+      let c = i32x4.splat(0);
+      let d = i32x4.splat(0);
+      for (; q < stop; q += 32, p += 64) {
+        const q0 = v128.load(q);
+        const q1 = v128.load(q, 16);
+        a = i32x4.add(a, i32x4.add(
+          i32x4.dot_i16x8_s(v128.load_ext<i8>(p), q0), i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 8), q1)));
+        b = i32x4.add(b, i32x4.add(
+          i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 16), q0), i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 24), q1)));
+        c = i32x4.add(c, i32x4.add(
+          i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 32), q0), i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 40), q1)));
+        d = i32x4.add(d, i32x4.add(
+          i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 48), q0), i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 56), q1)));
+      }
+      const sums = sumLanes(a, b, c, d);
+      sums01 = f64x2.add(sums01, f64x2.convert_low_i32x4_s(sums));
+      sums23 = f64x2.add(sums23, convertHigh(sums));
+    }
+    written = keep(
+      terms + TERMS * row, row, mask, sums01, sums23,
+      residualFactor, normFactor, high, low, written, outRows, outPairs,
+    );
+  }
+  return written;
+}
