@@ -3,7 +3,7 @@ import { type Layer, type MaskBlock, splitEqually, uniformMask } from "../src/co
 import { ancestors, backward } from "./autodiff/backward.ts";
 import { type LossKind, lossOf, targetOf } from "./autodiff/losses.ts";
 import type { PerExample } from "./autodiff/per-example.ts";
-import { chooseParameters, groupLayers, trainedParameters } from "./compress/layers.ts";
+import { candidatesOf, chooseParameters, groupLayers } from "./compress/layers.ts";
 import { type Builder, createBuilder } from "./onnx/builder.ts";
 import { ELEMENT, type Graph, type Node, type Port, type Value } from "./onnx/graph.ts";
 import { readModel, tensorTypeName, writeModel } from "./onnx/model.ts";
@@ -122,8 +122,10 @@ export function differentiate(
   const { loss, cotangent } = lossOf(b, options.loss, output, targetValue, options.reduction ?? "mean");
 
   const onTheWay = ancestors(b.nodes, [wanted]);
-  const candidates = trainedParameters(graph.initializers, graph.nodes).filter(({ name }) => onTheWay.has(name));
-  const chosen = options.layers ? chooseParameters(candidates, options.layers) : candidates;
+  const candidates = candidatesOf(graph.initializers, graph.nodes).filter(({ name }) => onTheWay.has(name));
+  const chosen = options.layers
+    ? chooseParameters(candidates, options.layers)
+    : candidates.filter(({ trained }) => trained);
   const gradients = backward(b, new Map([[wanted, cotangent]]), new Set(chosen.map(({ name }) => name)));
   const reached = chosen.filter(({ name }) => gradients.has(name));
   if (reached.length === 0) {
@@ -185,6 +187,7 @@ function compressed(
 
 /** The value under a name of its own. */
 function named(b: Builder, value: Value, name: string): Value {
+  if (value.name === name) return value;
   if (b.inputs.some((input) => input.name === name) || b.nodes.some((node) => node.outputs.includes(name))) {
     throw new Error(
       `value ${name}: expected the model not to use this name, got one of its values; rename it in the export`,
@@ -213,13 +216,13 @@ function pruned(b: Builder, graph: Graph, outputs: readonly Value[]): Graph {
   ]);
   const nodes: Node[] = b.nodes.flatMap((node) => {
     if (!node.outputs.some((name) => needed.has(name))) return [];
-    const last = node.outputs.findLastIndex((name) => used.has(name));
-    return [{ ...node, outputs: node.outputs.slice(0, Math.max(last, 0) + 1) }];
+    if (node.op !== "MaxPool" || used.has(node.outputs[1] ?? "")) return [node];
+    return [{ ...node, outputs: node.outputs.slice(0, 1) }];
   });
   return {
     ...graph,
     inputs: b.inputs,
-    outputs: outputs.map(({ name, type, shape }) => ({ name, type, shape })),
+    outputs: [...new Set(outputs)].map(({ name, type, shape }) => ({ name, type, shape })),
     initializers: new Map([...b.initializers].filter(([name]) => needed.has(name))),
     nodes,
   };

@@ -56,8 +56,7 @@ export function backward(
     );
     if (wanted.length === 0) continue;
     const outputs = node.outputs.map((name) => b.value(name));
-    const mixed = outputs.find((output) => output.mixed)?.mixed;
-    if (mixed) throw mixing(mixed);
+    if (outputs.some((output) => output.mixed)) throw mixing(node);
     const rule = RULES.get(node.op);
     if (!rule) throw noRule(node);
     b.within(node.name || node.outputs[0] || node.op);

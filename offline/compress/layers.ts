@@ -4,27 +4,49 @@ import { type Layer, type Parameter, sizeOf } from "../../src/core/mask.ts";
 import { isFloat, type Node } from "../onnx/graph.ts";
 import { extents } from "../onnx/tensor.ts";
 
-/** Names that exporters give to constants of the code, and to buffers that are never trained. */
-const CONSTANT =
-  /^(val|_?lifted|const|scalar|clone|_to_copy|arange|full|ones|zeros|tensor|onnx::(?!MatMul|Conv|Gemm|LSTM|GRU))[^.]*$|inv_freq|running_(mean|var)|num_batches_tracked|position_ids/;
+/** Buffers that are never trained, and names that exporters make up for constants and for folded weights. */
+const BUFFER = /inv_freq|running_(mean|var)|num_batches_tracked|position_ids/;
+const MADE_UP = /^(val|_?lifted|const|scalar|clone|_to_copy|arange|full|ones|zeros|tensor|onnx::|\/|#)[^.]*$|^\d+$/;
+const PRODUCTS = new Set(["MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"]);
 
-/** Floating-point initialisers that look trained: used by a node, more than one number or a module's, and no statistics. */
-export function trainedParameters(
+/** A candidate for differentiation. */
+export interface Candidate extends Parameter {
+  /** Its module: what stands before the last dot of its name; of a nameless weight, that of the bias added to its product. */
+  module: string;
+  /** Whether it looks trained: a constant of the code does not. */
+  trained: boolean;
+}
+
+/** The floating-point initialisers that nodes use. */
+export function candidatesOf(
   initializers: ReadonlyMap<string, onnx.ITensorProto>,
   nodes: readonly Node[],
-): Parameter[] {
-  const used = new Set(nodes.flatMap((node) => node.inputs));
+): Candidate[] {
+  const users = new Map<string, Node[]>();
+  for (const node of nodes) for (const name of node.inputs) users.set(name, [...(users.get(name) ?? []), node]);
   const statistics = new Set(nodes.flatMap((node) => (node.op === "BatchNormalization" ? node.inputs.slice(3) : [])));
   return [...initializers].flatMap(([name, tensor]) => {
+    const uses = users.get(name);
+    if (!isFloat(tensor.dataType ?? 0) || !uses) return [];
     const shape = extents(tensor);
-    const trained =
-      isFloat(tensor.dataType ?? 0) &&
-      used.has(name) &&
-      !statistics.has(name) &&
-      !CONSTANT.test(name) &&
-      (name.includes(".") || sizeOf({ name, shape }) > 1);
-    return trained ? [{ name, shape }] : [];
+    const weight = shape.length > 1 && shape.every((extent) => extent > 1 || shape.length > 2);
+    const product = uses.find((node) => PRODUCTS.has(node.op) && node.inputs.indexOf(name) < 2);
+    const named = !MADE_UP.test(name) && (name.includes(".") || sizeOf({ name, shape }) > 1);
+    const trained = !statistics.has(name) && !BUFFER.test(name) && (named || (weight && product !== undefined));
+    const bias = product && MADE_UP.test(name) ? biasAfter(product, users, initializers) : null;
+    return [{ name, shape, trained, module: moduleOf(bias ?? name) }];
   });
+}
+
+/** The named bias of a product: its own, or what is added to it at once. */
+function biasAfter(
+  product: Node,
+  users: ReadonlyMap<string, Node[]>,
+  initializers: ReadonlyMap<string, onnx.ITensorProto>,
+): string | null {
+  const [next] = users.get(product.outputs[0] ?? "") ?? [];
+  const beside = [...product.inputs.slice(2), ...(next?.op === "Add" ? next.inputs : [])];
+  return beside.find((name) => initializers.has(name) && name.includes(".")) ?? null;
 }
 
 /** The module that a parameter belongs to: what stands before the last dot. */
@@ -32,47 +54,45 @@ export const moduleOf = (parameter: string): string =>
   parameter.includes(".") ? parameter.slice(0, parameter.lastIndexOf(".")) : parameter;
 
 /** Parameters as layers, in the order in which each module first appears. */
-export function groupLayers(parameters: readonly Parameter[]): Layer[] {
+export function groupLayers(parameters: readonly Candidate[]): Layer[] {
   const layers = new Map<string, Layer>();
-  for (const parameter of parameters) {
-    const name = moduleOf(parameter.name);
-    const layer = layers.get(name) ?? { name, parameters: [], d: 0 };
-    layer.parameters.push(parameter);
-    layer.d += sizeOf(parameter);
-    layers.set(name, layer);
+  for (const { name, shape, module } of parameters) {
+    const layer = layers.get(module) ?? { name: module, parameters: [], d: 0 };
+    layer.parameters.push({ name, shape });
+    layer.d += sizeOf({ name, shape });
+    layers.set(module, layer);
   }
   return [...layers.values()];
 }
 
 /**
- * The parameters whose names contain one of the patterns (`*` stands for anything) and none of those that begin with "!".
+ * The parameters that the patterns choose, less those of patterns that begin with "!". A pattern is the whole name of a parameter
+ * or module, or else a part of a parameter's name, in which `*` stands for anything. Exclusions alone choose from what looks trained.
  * Throws if a pattern matches nothing, with the nearest names.
  */
-export function chooseParameters(parameters: readonly Parameter[], patterns: readonly string[]): Parameter[] {
+export function chooseParameters(candidates: readonly Candidate[], patterns: readonly string[]): Candidate[] {
   const [excluded, included] = [patterns.filter((p) => p.startsWith("!")), patterns.filter((p) => !p.startsWith("!"))];
-  const matching = (pattern: string) => {
-    const expression = new RegExp(
-      pattern
-        .split("*")
-        .map((part) => part.replace(/[.\\^$+?()[\]{}|]/g, "\\$&"))
-        .join(".*"),
-    );
-    const found = parameters.filter(({ name }) => expression.test(name));
-    if (found.length > 0) return found.map(({ name }) => name);
-    const nearest = nearestNames(
-      pattern,
-      parameters.map(({ name }) => name),
-    ).join(", ");
-    throw new Error(
-      `layers: expected pattern ${pattern} to match a parameter, got none; the nearest names are ${nearest}`,
-    );
-  };
-  const kept = new Set(included.length === 0 ? parameters.map(({ name }) => name) : included.flatMap(matching));
-  for (const name of excluded.flatMap((pattern) => matching(pattern.slice(1)))) kept.delete(name);
-  const chosen = parameters.filter(({ name }) => kept.has(name));
-  if (chosen.length === 0)
-    throw new Error(`layers: expected some parameters to be left, got none from ${patterns.join(" ")}; exclude fewer`);
-  return chosen;
+  const trained = candidates.filter((candidate) => candidate.trained);
+  const kept = new Set(included.length === 0 ? trained : included.flatMap((pattern) => matching(pattern, candidates)));
+  for (const candidate of excluded.flatMap((pattern) => matching(pattern.slice(1), candidates))) kept.delete(candidate);
+  const chosen = candidates.filter((candidate) => kept.has(candidate));
+  if (chosen.length > 0) return chosen;
+  throw new Error(`layers: expected some parameters to be left, got none from ${patterns.join(" ")}; exclude fewer`);
+}
+
+function matching(pattern: string, candidates: readonly Candidate[]): Candidate[] {
+  const exact = candidates.filter(({ name }) => name === pattern);
+  if (exact.length > 0) return exact;
+  const module = candidates.filter((candidate) => candidate.module === pattern);
+  if (module.length > 0) return module;
+  const literal = (part: string) => part.replace(/[.\\^$+?()[\]{}|]/g, "\\$&");
+  const expression = new RegExp(pattern.split("*").map(literal).join(".*"));
+  const found = candidates.filter(({ name, module, trained }) => trained && expression.test(`${module} ${name}`));
+  if (found.length > 0) return found;
+  const names = candidates.filter(({ trained }) => trained).map(({ name }) => name);
+  throw new Error(
+    `layers: expected pattern ${pattern} to match a parameter, got none; the nearest names are ${nearestNames(pattern, names).join(", ")}`,
+  );
 }
 
 /** Levenshtein distance. */

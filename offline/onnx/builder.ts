@@ -6,7 +6,7 @@
 import { decompose } from "./decompose.ts";
 import { type Dim, mentions, productOf, terms } from "./dims.ts";
 import { type Attribute, ELEMENT, type Graph, isFloat, type Node, type Port, type Value, where } from "./graph.ts";
-import { type Inferred, infer } from "./infer.ts";
+import { type Inferred, infer, unknownExtent } from "./infer.ts";
 import { conditionOf } from "./known.ts";
 import { branchNodes } from "./normalise.ts";
 import { extents, isExternal, numbersOf, tensorOf } from "./tensor.ts";
@@ -53,7 +53,7 @@ export function createBuilder(graph: Graph, batch: string) {
     const type = tensor.dataType ?? 0;
     const readable =
       !isExternal(tensor) && !isFloat(type) && type !== ELEMENT.string && Number(productOf(shape)) <= LARGEST_READ;
-    return record({ name, type, shape, batch: null, known: readable ? numbersOf(tensor) : null, mixed: null });
+    return record({ name, type, shape, batch: null, known: readable ? numbersOf(tensor) : null, mixed: false });
   }
 
   const value = (name: string): Value => values.get(name) ?? fromInitializer(name);
@@ -61,7 +61,7 @@ export function createBuilder(graph: Graph, batch: string) {
   function recordInput(port: Port): Value {
     const axis = port.shape.findIndex((dim) => mentions(dim, batch));
     const place = axis < 0 ? null : { axis, inner: 1 };
-    return record({ name: port.name, type: port.type, shape: port.shape, batch: place, known: null, mixed: null });
+    return record({ name: port.name, type: port.type, shape: port.shape, batch: place, known: null, mixed: false });
   }
   for (const input of inputs) recordInput(input);
 
@@ -73,20 +73,18 @@ export function createBuilder(graph: Graph, batch: string) {
     return numbersOf(tensor);
   }
 
-  function locate(node: Node, given: Inferred, operands: readonly Value[]): Pick<Value, "batch" | "mixed"> {
-    const inherited = operands.find((operand) => operand.mixed)?.mixed ?? null;
-    if (node.op === "Shape" || node.op === "Size") return { batch: null, mixed: null };
-    if (given.mixes) return { batch: null, mixed: inherited ?? node };
+  function locate(node: Node, given: Inferred, all: readonly Value[]): Pick<Value, "batch" | "mixed"> {
+    const lost = { batch: null, mixed: true };
+    const none = { batch: null, mixed: false };
+    if (node.op === "Shape" || node.op === "Size") return none;
+    if (given.mixes) return lost;
+    const operands = node.op === "CastLike" ? all.slice(0, 1) : all;
     const axis = given.shape.findIndex((dim) => mentions(dim, batch));
-    if (axis < 0) {
-      const lost = operands.some((operand) => operand.batch) && given.known == null;
-      return { batch: null, mixed: inherited ?? (lost ? node : null) };
-    }
+    if (axis < 0) return operands.some((operand) => operand.batch) && given.known == null ? lost : none;
     const dim = given.shape[axis];
     const alike = operands.find((operand) => operand.batch && operand.shape[operand.batch.axis] === dim);
     const inner = dim === batch ? 1 : (given.inner ?? alike?.batch?.inner ?? null);
-    if (inner === null) return { batch: null, mixed: inherited ?? node };
-    return { batch: { axis, inner }, mixed: inherited };
+    return inner === null ? lost : { batch: { axis, inner }, mixed: false };
   }
 
   /** An input of the whole graph. */
@@ -112,7 +110,7 @@ export function createBuilder(graph: Graph, batch: string) {
         const operand = operands[index];
         return operand ? contents(operand) : null;
       },
-      unknown: () => `unknown${counter++}`,
+      unknown: () => unknownExtent(counter++),
     });
     const present = operands.filter((operand) => operand !== null);
     nodes.push(node);

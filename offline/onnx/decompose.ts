@@ -1,7 +1,7 @@
 /** Composite operators rewritten as simpler ones when a model is read, so that their gradients follow from those. */
 import type { Builder } from "./builder.ts";
-import { productOf } from "./dims.ts";
-import { integer, type Node, real, type Value, where } from "./graph.ts";
+import { floorQuotient, productOf, times } from "./dims.ts";
+import { ELEMENT, integer, type Node, real, text, type Value, where } from "./graph.ts";
 
 type Decomposition = (b: Builder, node: Node) => Value;
 
@@ -64,10 +64,85 @@ function groupNormalisation(b: Builder, node: Node): Value {
   return b.add(b.mul(normal, widened(operand(b, node, 1))), widened(operand(b, node, 2)));
 }
 
+/** [B, c·s², H, W] → [B, c, sH, sW]; in mode DCR the s² come before the channels. */
+function depthToSpace(b: Builder, node: Node): Value {
+  const x = operand(b, node, 0);
+  const s = integer(node, "blocksize", 1);
+  const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
+  const c = Number(channels) / (s * s);
+  const deepFirst = text(node, "mode", "DCR") === "DCR";
+  const split = b.reshape(x, deepFirst ? [batch, s, s, c, height, width] : [batch, c, s, s, height, width]);
+  const moved = b.transpose(split, deepFirst ? [0, 3, 4, 1, 5, 2] : [0, 1, 4, 2, 5, 3]);
+  return b.reshape(moved, [batch, c, times(height, s), times(width, s)]);
+}
+
+/** [B, C, sH, sW] → [B, s²·C, H, W]. */
+function spaceToDepth(b: Builder, node: Node): Value {
+  const x = operand(b, node, 0);
+  const s = integer(node, "blocksize", 1);
+  const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
+  const [h, w] = [floorQuotient(height, s), floorQuotient(width, s)];
+  const split = b.transpose(b.reshape(x, [batch, channels, h, s, w, s]), [0, 3, 5, 1, 2, 4]);
+  return b.reshape(split, [batch, times(channels, s * s), h, w]);
+}
+
+/** softmax(scale·Q·Kᵀ + mask)·V over heads [B, H, T, E]; inputs of rank 3 hold their heads side by side. */
+function attention(b: Builder, node: Node): Value {
+  if (node.outputs.slice(1).some(Boolean) || node.inputs.slice(4).some(Boolean)) {
+    throw new Error(
+      `${where(node)}: expected attention without a cache or further outputs, got some; export without past keys`,
+    );
+  }
+  const heads = (index: number, attribute: string) => {
+    const x = operand(b, node, index);
+    if (x.shape.length === 4) return x;
+    const [batch = 1, length = 1, width = 1] = x.shape;
+    const count = integer(node, attribute, 1);
+    return b.transpose(b.reshape(x, [batch, length, count, floorQuotient(width, count)]), [0, 2, 1, 3]);
+  };
+  const query = heads(0, "q_num_heads");
+  const [batch = 1, queryHeads = 1, length = 1, size = 1] = query.shape;
+  const grouped = (x: Value) => {
+    const [, own = 1, positions = 1, width = 1] = x.shape;
+    if (own === queryHeads) return x;
+    const copies = Number(queryHeads) / Number(own);
+    const repeated = b.op("Expand", [
+      b.reshape(x, [batch, own, 1, positions, width]),
+      b.shape([batch, own, copies, positions, width]),
+    ]);
+    return b.reshape(repeated, [batch, queryHeads, positions, width]);
+  };
+  const [key, value] = [grouped(heads(1, "kv_num_heads")), grouped(heads(2, "kv_num_heads"))];
+  const keys = key.shape[2] ?? 1;
+  let scores = b.scaled(
+    b.op("MatMul", [query, b.transpose(key, [0, 1, 3, 2])]),
+    real(node, "scale", 1 / Math.sqrt(Number(size))),
+  );
+  const cap = real(node, "softcap", 0);
+  if (cap > 0) scores = b.scaled(b.op("Tanh", [b.scaled(scores, 1 / cap)]), cap);
+  const least = b.scalar(-1e30, scores);
+  if (integer(node, "is_causal", 0) === 1) {
+    const allowed = b.op("Trilu", [b.op("Expand", [b.constant(ELEMENT.float32, [], [1]), b.shape([length, keys])])], {
+      upper: 0,
+    });
+    scores = b.where(b.cast(allowed, ELEMENT.bool), scores, least);
+  }
+  if (node.inputs[3]) {
+    const mask = operand(b, node, 3);
+    scores = mask.type === ELEMENT.bool ? b.where(mask, scores, least) : b.add(scores, mask);
+  }
+  const mixed = b.op("MatMul", [b.op("Softmax", [scores], { axis: -1 }), value]);
+  if (operand(b, node, 0).shape.length === 4) return mixed;
+  return b.reshape(b.transpose(mixed, [0, 2, 1, 3]), [batch, length, times(queryHeads, value.shape[3] ?? 1)]);
+}
+
 const TABLE: Record<string, Decomposition> = {
   BatchNormalization: batchNormalisation,
   InstanceNormalization: instanceNormalisation,
   GroupNormalization: groupNormalisation,
+  DepthToSpace: depthToSpace,
+  SpaceToDepth: spaceToDepth,
+  Attention: attention,
 };
 
 /** Adds what a composite node stands for, under its output's name; false if the node is not composite. */

@@ -66,8 +66,8 @@ export interface Value {
   batch: Batch | null;
   /** Contents, flattened, of a small integer or boolean value that is known before running (entries may be symbolic extents). */
   known: Dim[] | null;
-  /** The first node on the way here that combines values of different examples; null if none does. */
-  mixed: Node | null;
+  /** The node that gives it combines values of different examples, or loses track of which is which. */
+  mixed: boolean;
 }
 
 /** An input or output of the whole graph. */

@@ -4,7 +4,7 @@
  */
 import { type Dim, floorQuotient, mentions, minus, plus, productOf, quotient, times } from "./dims.ts";
 import { ELEMENT, integer, integers, type Node, text, type Value, where } from "./graph.ts";
-import { foldArithmetic, foldComparison, foldSlice } from "./known.ts";
+import { foldArithmetic, foldComparison, foldSlice, foldTranspose } from "./known.ts";
 import { numbersOf } from "./tensor.ts";
 
 export interface Inferred {
@@ -33,12 +33,16 @@ export interface InferContext {
 
 type Infer = (context: InferContext) => Inferred[];
 
+/** Symbols for extents of which nothing is known. */
+export const unknownExtent = (number: number): string => `unknown${number}`;
+const isUnknown = (dim: Dim): boolean => typeof dim === "string" && dim.startsWith("unknown");
+
 /** The shape of an elementwise result. An extent that is not 1 is the result's; of two that differ, a number is trusted. */
 export function broadcast(shapes: readonly (readonly Dim[])[]): Dim[] {
   const rank = Math.max(...shapes.map((shape) => shape.length));
   return Array.from({ length: rank }, (_, axis) => {
     const dims = shapes.map((shape) => shape[axis - rank + shape.length] ?? 1).filter((dim) => dim !== 1);
-    return dims.find((dim) => typeof dim === "number") ?? dims[0] ?? 1;
+    return dims.find((dim) => typeof dim === "number") ?? dims.find((dim) => !isUnknown(dim)) ?? dims[0] ?? 1;
   });
 }
 
@@ -335,7 +339,7 @@ const transpose: Infer = (c) => {
     {
       type: x.type,
       shape: order.map((axis) => x.shape[axis] ?? 1),
-      known: x.shape.length < 2 ? x.known : null,
+      known: foldTranspose(x, order),
       inner: x.batch?.inner ?? null,
     },
   ];

@@ -76,13 +76,58 @@ export function foldComparison(node: Node, values: readonly Value[]): Dim[] | nu
   }
 }
 
-/** Contents of a slice of a known list. */
-export function foldSlice(x: Value, parts: readonly { start: Dim; end: Dim; step: number }[]): Dim[] | null {
-  const [part] = parts;
-  if (!x.known || x.shape.length !== 1 || !part) return null;
-  const { start, end, step } = part;
-  if (typeof start !== "number" || typeof end !== "number" || step !== 1) return null;
-  return x.known.slice(start, Math.min(end, x.known.length));
+/** Index lists of every entry of a shape, in row-major order. */
+const indices = (shape: readonly number[]): number[][] =>
+  shape.reduce<number[][]>(
+    (all, extent) => all.flatMap((i) => Array.from({ length: extent }, (_, at) => [...i, at])),
+    [[]],
+  );
+
+/** Contents picked by index from a known value. */
+function pick(x: Value, chosen: readonly number[][]): Dim[] | null {
+  const { known, shape } = x;
+  if (!known || !shape.every((dim) => typeof dim === "number")) return null;
+  const at = (index: number[]) => index.reduce((position, i, axis) => position * Number(shape[axis]) + i, 0);
+  return chosen.flatMap((index) => known[at(index)] ?? []);
+}
+
+/** Contents of a slice of a known value. */
+export function foldSlice(
+  x: Value,
+  parts: readonly { axis: number; start: Dim; end: Dim; step: number }[],
+): Dim[] | null {
+  if (!x.known || !x.shape.every((dim) => typeof dim === "number")) return null;
+  const kept = x.shape.map((extent) => Array.from({ length: extent }, (_, at) => at));
+  for (const { axis, start, end, step } of parts) {
+    const extent = x.shape[axis] ?? 0;
+    if (typeof start !== "number" || typeof end !== "number") return null;
+    kept[axis] = slicePositions(extent, start, end, step);
+  }
+  return pick(
+    x,
+    indices(kept.map((positions) => positions.length)).map((index) => index.map((i, axis) => kept[axis]?.[i] ?? 0)),
+  );
+}
+
+/** Contents of a known value with its axes reordered. */
+export function foldTranspose(x: Value, order: readonly number[]): Dim[] | null {
+  if (!x.known || !x.shape.every((dim) => typeof dim === "number")) return null;
+  const shape = order.map((axis) => Number(x.shape[axis]));
+  return pick(
+    x,
+    indices(shape).map((index) => order.map((_, axis) => index[order.indexOf(axis)] ?? 0)),
+  );
+}
+
+/** The positions that start, end and step choose of an axis, as ONNX's Slice clamps them. */
+export function slicePositions(extent: number, start: number, end: number, step: number): number[] {
+  const low = step < 0 ? -1 : 0;
+  const high = step < 0 ? extent - 1 : extent;
+  const clamp = (at: number) => Math.min(Math.max(at < 0 ? at + extent : at, low), high);
+  const stop = end < -extent ? low : clamp(end);
+  const kept: number[] = [];
+  for (let at = clamp(start); step > 0 ? at < stop : at > stop; at += step) kept.push(at);
+  return kept;
 }
 
 /** The truth of an If's condition, or null if it depends on what is fed. */

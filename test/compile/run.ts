@@ -61,3 +61,6 @@ export function relativeError(got: ArrayLike<number>, expected: ArrayLike<number
   }
   return Math.sqrt(difference / (norm || 1));
 }
+
+export const norm = (entries: readonly number[]): number =>
+  Math.sqrt(entries.reduce((sum, entry) => sum + entry * entry, 0));

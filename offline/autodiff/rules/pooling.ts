@@ -5,6 +5,7 @@ import { windowOf } from "../../onnx/infer.ts";
 import type { Rule, RuleContext } from "../rule.ts";
 import { transposedWindows } from "./product.ts";
 import { interpolation } from "./resize.ts";
+import { alongAxis } from "./shape.ts";
 
 /**
  * Each window's cotangent goes to its first maximum, whose flat position the pooling reports as its second output. Windows that
@@ -111,10 +112,7 @@ const resize: Rule = (c) => [
           `${where(c.node)}: expected fixed sizes, got ${inSize} to ${outSize}; export with a fixed image size`,
         );
       }
-      const matrix = b.cast(b.constant(1, [outSize, inSize], interpolation(c, axis, inSize, outSize)), d.type);
-      const last = d.shape.length - 1;
-      const order = d.shape.map((_, a) => (a === axis ? last : a === last ? axis : a));
-      return b.transpose(b.op("MatMul", [b.transpose(d, order), matrix]), order);
+      return alongAxis(c, d, axis, b.constant(1, [outSize, inSize], interpolation(c, axis, inSize, outSize)));
     }, c.d);
   },
   null,

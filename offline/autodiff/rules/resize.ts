@@ -1,11 +1,12 @@
 /** Resize as a matrix along one axis, from ONNX's definition of its coordinates. */
-import { text, where } from "../../onnx/graph.ts";
+import { integer, real, text, where } from "../../onnx/graph.ts";
 import type { RuleContext } from "../rule.ts";
 
-/** The [outSize, inSize] matrix of a Resize along one axis, row-major. Throws on cubic interpolation and antialiasing. */
+/** The [outSize, inSize] matrix of a Resize along one axis, row-major. Throws on antialiasing and cropping. */
 export function interpolation(c: RuleContext, axis: number, inSize: number, outSize: number): number[] {
   const mode = text(c.node, "mode", "nearest");
   const transformation = text(c.node, "coordinate_transformation_mode", "half_pixel");
+  if (integer(c.node, "antialias", 0) || integer(c.node, "exclude_outside", 0)) throw unsupported(c, "antialiasing");
   const scales = c.optional(2) ? c.constant(2) : null;
   const scale = scales?.[axis] ?? outSize / inSize;
   const source = (position: number): number => {
@@ -41,12 +42,23 @@ export function interpolation(c: RuleContext, axis: number, inSize: number, outS
       const low = Math.floor(inside(at));
       give(position, low, 1 - (inside(at) - low));
       give(position, low + 1, inside(at) - low);
+    } else if (mode === "cubic") {
+      const low = Math.floor(at);
+      for (let tap = -1; tap < 3; tap++)
+        give(position, low + tap, cubic(real(c.node, "cubic_coeff_a", -0.75), at - low - tap));
     } else throw unsupported(c, `mode ${mode}`);
   }
   return matrix;
 }
 
+/** Keys' kernel with coefficient a, at distance x. */
+function cubic(a: number, x: number): number {
+  const t = Math.abs(x);
+  if (t <= 1) return (a + 2) * t ** 3 - (a + 3) * t ** 2 + 1;
+  return t < 2 ? a * t ** 3 - 5 * a * t ** 2 + 8 * a * t - 4 * a : 0;
+}
+
 const unsupported = (c: RuleContext, got: string) =>
   new Error(
-    `${where(c.node)}: expected nearest or linear interpolation on the usual grids, got ${got}; use one of those`,
+    `${where(c.node)}: expected nearest, linear or cubic interpolation on the usual grids, got ${got}; use one of those`,
   );

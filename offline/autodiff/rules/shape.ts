@@ -1,7 +1,8 @@
 /** Gradients of operators that move entries about without changing them. */
 import { type Dim, plus, times } from "../../onnx/dims.ts";
-import { integer, text, where } from "../../onnx/graph.ts";
+import { integer, text, type Value, where } from "../../onnx/graph.ts";
 import { normalAxis, permutation, sliceOf, splitSizes } from "../../onnx/infer.ts";
+import { slicePositions } from "../../onnx/known.ts";
 import type { Rule, RuleContext } from "../rule.ts";
 
 /** Back to the shape before. */
@@ -53,8 +54,8 @@ const slice: Rule = (c) => [
           `${where(c.node)}: expected constant bounds of a slice with steps, got an axis of extent ${extent}`,
         );
       }
-      const positions = Array.from({ length: extent }, (_, position) => position).slice();
-      const kept = steps(positions, start, end, step);
+      const positions = Array.from({ length: extent }, (_, position) => position);
+      const kept = slicePositions(extent, start, end, step);
       const zeros = b.filled(
         0,
         d.shape.map((dim, a) => (a === axis ? 1 : dim)),
@@ -69,16 +70,6 @@ const slice: Rule = (c) => [
   null,
   null,
 ];
-
-function steps(positions: readonly number[], start: number, end: number, step: number): number[] {
-  const extent = positions.length;
-  const first =
-    start < 0 ? Math.max(start + extent, step < 0 ? -1 : 0) : Math.min(start, step < 0 ? extent - 1 : extent);
-  const stop = end < -extent ? -1 : end < 0 ? end + extent : Math.min(end, extent);
-  const kept: number[] = [];
-  for (let at = first; step > 0 ? at < stop : at > stop; at += step) kept.push(at);
-  return kept;
-}
 
 /** Bounds that are only known while running: pads by (start, extent − start − kept), for step 1 and starts that are not negative. */
 function sliceAtRunTime(c: RuleContext) {
@@ -118,11 +109,12 @@ const pad: Rule = (c) => [
       normalAxis(a, x.shape.length),
     );
     const mode = text(c.node, "mode", "constant");
-    if (mode !== "constant" || !amounts || !axes) {
+    if (!amounts || !axes) {
       throw new Error(
-        `${where(c.node)}: expected constant padding by fixed amounts, got mode ${mode}; export with constant padding`,
+        `${where(c.node)}: expected fixed amounts of padding, got computed ones; export with fixed padding`,
       );
     }
+    if (mode !== "constant") return paddedFromInside(c, mode, axes, amounts);
     let d = c.d;
     // What padding added is dropped; what negative padding dropped has no influence.
     axes.forEach((axis, index) => {
@@ -139,6 +131,38 @@ const pad: Rule = (c) => [
   null,
   null,
 ];
+
+/** Reflected, repeated and wrapped edges: along each axis y = M·x with M a matrix of ones, so x̄ = Mᵀ·ȳ. */
+function paddedFromInside(c: RuleContext, mode: string, axes: number[], amounts: number[]) {
+  return axes.reduce((d, axis, index) => {
+    const [begin, end] = [amounts[index] ?? 0, amounts[index + axes.length] ?? 0];
+    const extent = c.x(0).shape[axis];
+    if (begin === 0 && end === 0) return d;
+    if (typeof extent !== "number")
+      throw new Error(`${where(c.node)}: expected a fixed size to pad, got ${extent}; export with a fixed size`);
+    const out = extent + begin + end;
+    const matrix = new Array<number>(out * extent).fill(0);
+    for (let position = 0; position < out; position++)
+      matrix[position * extent + sourceOf(mode, position - begin, extent)] = 1;
+    return alongAxis(c, d, axis, c.b.constant(1, [out, extent], matrix));
+  }, c.d);
+}
+
+function sourceOf(mode: string, at: number, extent: number): number {
+  if (mode === "wrap") return ((at % extent) + extent) % extent;
+  if (mode === "edge") return Math.min(Math.max(at, 0), extent - 1);
+  const period = Math.max(2 * (extent - 1), 1);
+  const folded = ((at % period) + period) % period;
+  return folded < extent ? folded : period - folded;
+}
+
+/** d·M along one axis. */
+export function alongAxis(c: RuleContext, d: Value, axis: number, matrix: Value): Value {
+  const { b } = c;
+  const last = d.shape.length - 1;
+  const order = d.shape.map((_, a) => (a === axis ? last : a === last ? axis : a));
+  return b.transpose(b.op("MatMul", [b.transpose(d, order), b.cast(matrix, d.type)]), order);
+}
 
 /** Sums over the copies: [.., r·n, ..] as [.., r, n, ..]. */
 const tile: Rule = (c) => [
