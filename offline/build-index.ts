@@ -2,10 +2,7 @@
 import { createHash } from "node:crypto";
 import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { encode as encodePng } from "fast-png";
-import { Packr } from "msgpackr";
-import { imagePackHead } from "../src/core/image-pack.ts";
-import { FILES, type Manifest, type Metadata, manifestSchema } from "../src/core/manifest.ts";
+import { FILES, type Manifest, manifestSchema } from "../src/core/manifest.ts";
 import type { MaskBlock } from "../src/core/mask.ts";
 import { encodeMask } from "../src/core/mask-file.ts";
 import type { Dataset } from "./dataset/dataset.ts";
@@ -13,6 +10,7 @@ import type { LayerFit } from "./fit.ts";
 import { bytesOf, describeFile, openWriter, rowChecksums } from "./index-files.ts";
 import { indexRows } from "./index-rows.ts";
 import { openBlockProduct } from "./matrix.ts";
+import { type Measured, measuring, sevenDigits, writeImages, writeMetadata } from "./metadata-files.ts";
 import type { StepProgress } from "./progress.ts";
 import { gradientBlocks, type ShardRows } from "./shard.ts";
 
@@ -30,67 +28,48 @@ export interface SplitRows {
   shards: Iterable<ShardRows>;
 }
 
-/** Plain maps: the record structures of msgpackr compile code, which Workers forbid. */
-const msgpack = new Packr({ useRecords: false });
-
-async function writeImages(path: string, dataset: Dataset): Promise<void> {
-  if (!dataset.image) return;
-  const pictures: Uint8Array[] = [];
-  for (let row = 0; row < dataset.n; row++) {
-    const { width, height, channels, pixels } = await dataset.image(row);
-    pictures.push(encodePng({ width, height, data: pixels, channels, depth: 8 }));
+/** Stores the queries' gradients as they are. Returns how many there are. */
+async function writeQueries(folder: string, { dataset, shards }: SplitRows, dimension: number): Promise<number> {
+  const stored = openWriter(join(folder, FILES.queries));
+  const checksums = openWriter(join(folder, FILES.queryChecksums));
+  const measured: Measured = { rows: [], loss: [], prediction: [] };
+  for (const { gradients, rows } of gradientBlocks(measuring(shards, measured), BLOCK_ROWS)) {
+    const block = gradients.subarray(0, rows * dimension);
+    stored.write(bytesOf(block));
+    checksums.write(bytesOf(rowChecksums(block, dimension)));
   }
-  const writer = openWriter(path);
-  writer.write(imagePackHead(pictures.map((picture) => picture.length)));
-  for (const picture of pictures) writer.write(picture);
-  writer.close();
+  stored.close();
+  checksums.close();
+  await writeMetadata(join(folder, FILES.queryMetadata), dataset, measured);
+  await writeImages(join(folder, FILES.queryImages), dataset, measured.rows);
+  return measured.rows.length;
 }
-
-async function writeMetadata(path: string, dataset: Dataset, measured: Metadata["columns"]): Promise<void> {
-  const metadata: Metadata = {
-    ids: Array.from({ length: dataset.n }, (_, row) => dataset.id(row)),
-    columns: { ...(await dataset.columns()), ...measured },
-  };
-  writeFileSync(path, msgpack.pack(metadata));
-}
-
-/** Seven significant digits, a float32's worth, so that JSON does not carry seventeen. */
-const sevenDigits = (value: number) => Number(value.toPrecision(7));
 
 /** Writes all files of an index version into `folder`; the manifest comes last. */
 export async function buildIndex(
   folder: string,
   description: Description,
-  compiled: { graph: string; mask: MaskBlock[]; dimension: number; seed: number | string },
+  compiled: { graph: string | null; mask: MaskBlock[]; dimension: number; seed: number | string },
   fitted: { layers: LayerFit[]; inverses: Float64Array[] },
   train: SplitRows,
   queries: SplitRows | null,
   progress: StepProgress,
 ): Promise<Manifest> {
   const { dimension } = compiled;
-  const { n } = train.dataset;
   const product = await openBlockProduct(fitted.layers, fitted.inverses, dimension);
   const rows = openWriter(join(folder, FILES.rows));
-  const meanSquare = new Float64Array(dimension);
-  const loss: number[] = [];
-  const prediction: number[] = [];
+  const sumOfSquares = new Float64Array(dimension);
   const selfInfluence: number[] = [];
-  function* noting(shards: Iterable<ShardRows>): Generator<ShardRows> {
-    for (const shard of shards) {
-      for (const value of shard.loss) loss.push(sevenDigits(value));
-      for (const label of shard.prediction) prediction.push(label);
-      yield shard;
-    }
-  }
+  const measured: Measured = { rows: [], loss: [], prediction: [] };
   try {
-    for (const block of gradientBlocks(noting(train.shards), BLOCK_ROWS)) {
+    for (const block of gradientBlocks(measuring(train.shards, measured), BLOCK_ROWS)) {
       const preconditioned = await product.multiply(block.gradients, block.rows);
       rows.write(bytesOf(preconditioned));
       for (let row = 0; row < block.rows; row++) {
         let inner = 0;
         for (let j = 0; j < dimension; j++) {
           const g = block.gradients[row * dimension + j]!;
-          meanSquare[j]! += (g * g) / n;
+          sumOfSquares[j]! += g * g;
           inner += g * preconditioned[row * dimension + j]!;
         }
         selfInfluence.push(sevenDigits(-inner));
@@ -101,33 +80,14 @@ export async function buildIndex(
     await product.release();
     rows.close();
   }
-  await indexRows(folder, { n, R: dimension, queryMeanSquare: meanSquare, seed: compiled.seed });
-
-  const predicted = (values: number[]): Metadata["columns"] =>
-    values.every((value) => value < 0) ? {} : { prediction: values };
-  await writeMetadata(join(folder, FILES.examples), train.dataset, { ...predicted(prediction), loss, selfInfluence });
-  await writeImages(join(folder, FILES.exampleImages), train.dataset);
-  if (queries) {
-    const stored = openWriter(join(folder, FILES.queries));
-    const checksums = openWriter(join(folder, FILES.queryChecksums));
-    const queryLoss: number[] = [];
-    const queryPrediction: number[] = [];
-    for (const shard of queries.shards) {
-      stored.write(bytesOf(shard.gradients));
-      checksums.write(bytesOf(rowChecksums(shard.gradients, dimension)));
-      for (const value of shard.loss) queryLoss.push(sevenDigits(value));
-      queryPrediction.push(...shard.prediction);
-    }
-    stored.close();
-    checksums.close();
-    await writeMetadata(join(folder, FILES.queryMetadata), queries.dataset, {
-      ...predicted(queryPrediction),
-      loss: queryLoss,
-    });
-    await writeImages(join(folder, FILES.queryImages), queries.dataset);
-  }
+  const n = measured.rows.length;
+  const queryMeanSquare = sumOfSquares.map((sum) => sum / n);
+  await indexRows(folder, { n, R: dimension, queryMeanSquare, seed: compiled.seed });
+  await writeMetadata(join(folder, FILES.examples), train.dataset, measured, { selfInfluence });
+  await writeImages(join(folder, FILES.exampleImages), train.dataset, measured.rows);
+  const m = queries ? await writeQueries(folder, queries, dimension) : 0;
   writeFileSync(join(folder, FILES.mask), encodeMask(compiled.mask));
-  copyFileSync(compiled.graph, join(folder, FILES.gradientGraph));
+  if (compiled.graph !== null) copyFileSync(compiled.graph, join(folder, FILES.gradientGraph));
 
   const files: Manifest["files"] = {};
   const written = readdirSync(folder).filter(
@@ -139,7 +99,7 @@ export async function buildIndex(
     format: "influence-edge/1" as const,
     ...described,
     n,
-    queries: queries?.dataset.n ?? 0,
+    queries: m,
     dimension,
     layers: fitted.layers.map(({ name, offset, r, trace, damping }) => {
       const layer = layers.find((candidate) => candidate.name === name);

@@ -3,127 +3,146 @@
 import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { type Bucket, openLocalBucket, openS3Bucket, s3SettingsFromEnvironment } from "./bucket.ts";
+import type { Worker } from "./collect.ts";
+import { compileStep } from "./compiled.ts";
 import { readConfig } from "./config.ts";
-import { buildToIndex, collectStep, compileStep, fitStep, publishStep, type Run } from "./pipeline.ts";
-import { type Output, progressTo } from "./progress.ts";
+import { buildToIndex, collectStep, fitStep, publishStep } from "./pipeline.ts";
+import { progressTo } from "./progress.ts";
 import { queryFolder, type Row } from "./query.ts";
+import type { Run } from "./run.ts";
+import { DEVICES, type Device } from "./session.ts";
 import { holdingRun } from "./step.ts";
 import { verify } from "./verify.ts";
+import { workerFromEnvironment } from "./worker.ts";
 
-interface Common {
+interface RunOptions {
   out?: string;
   json?: boolean;
   replace?: boolean;
+  device: Device;
+  threads?: number;
+  onNan: "fail" | "skip";
 }
 
-const positiveInteger = (text: string) => {
+function positiveInteger(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1)
     throw new InvalidArgumentError(`expected a positive integer, got ${text}.`);
   return value;
-};
-
-function outputOf(options: Common): Output {
-  if (options.json) return "json";
-  return process.stderr.isTTY ? "terminal" : "lines";
 }
 
-function runOf(configPath: string, options: Common): Run {
+function partOf(text: string): Worker {
+  const [, index = 0, of = 0] = (/^(\d+)\/(\d+)$/.exec(text) ?? []).map(Number);
+  if (index < 1 || index > of) throw new InvalidArgumentError(`expected i/N with 1 ≤ i ≤ N, such as 2/4, got ${text}.`);
+  return { index: index - 1, of };
+}
+
+function runOf(configPath: string, options: RunOptions, worker: Worker = { index: 0, of: 1 }): Run {
   const config = readConfig(configPath);
+  const output = options.json ? "json" : process.stderr.isTTY ? "terminal" : "lines";
   return {
     config,
     folder: resolve(options.out ?? join("runs", config.name)),
     replace: options.replace ?? false,
-    progress: progressTo(outputOf(options)),
+    progress: progressTo(output),
+    device: options.device,
+    threads: options.threads,
+    onNan: options.onNan,
+    worker,
   };
 }
 
-async function openBucket(to: string): Promise<Bucket> {
-  return to === "r2" ? openS3Bucket(s3SettingsFromEnvironment(process.env)) : openLocalBucket("wrangler.toml");
+async function publishTo(to: string, run: Run, index: string): Promise<void> {
+  const bucket: Bucket =
+    to === "r2" ? openS3Bucket(s3SettingsFromEnvironment(process.env)) : await openLocalBucket("wrangler.toml");
+  try {
+    await publishStep(run, index, bucket);
+  } finally {
+    await bucket.close();
+  }
 }
-
-const table = (rows: readonly Row[]) =>
-  rows.map(({ id, influence, label, was, flipped }) => {
-    const mark = flipped ? `  label flipped, was ${was}` : "";
-    return `  ${id.padEnd(14)} ${influence.toExponential(4).padStart(12)}  label ${label ?? "–"}${mark}`;
-  });
 
 const program = new Command("influence")
   .description("Which training examples made a model say this? Builds, publishes and asks an influence index.")
-  .showHelpAfterError("(run with --help for the options)")
-  .configureHelp({ sortSubcommands: false });
+  .showHelpAfterError("(run with --help for the options)");
 
-function step(name: string, description: string, work: (run: Run) => Promise<unknown>): void {
-  program
+/** A command over a configuration, with the options that every step shares. */
+function stepCommand(name: string, description: string): Command {
+  return program
     .command(name)
     .argument("<config>", "the build's configuration, a YAML file")
     .description(description)
     .option("--out <folder>", "the run's folder (default: runs/<name>)")
-    .option("--replace", "make gradients anew when their settings changed, rather than refuse")
-    .option("--json", "progress as JSON lines on standard error, the result as JSON on standard output")
-    .action(async (configPath: string, options: Common) => {
-      const run = runOf(configPath, options);
-      const result = await holdingRun(run.folder, () => work(run));
-      if (options.json) console.log(JSON.stringify(result ?? { folder: run.folder }));
-    });
-}
-
-const upTo = {
-  collect: async (run: Run) => {
-    const compiled = await compileStep(run);
-    return { compiled, collected: await collectStep(run, compiled) };
-  },
-  fit: async (run: Run) => {
-    const { compiled, collected } = await upTo.collect(run);
-    await fitStep(run, compiled, collected);
-  },
-};
-
-step(
-  "compile",
-  "differentiate the model and choose the kept coordinates",
-  async (run) => void (await compileStep(run)),
-);
-step(
-  "collect",
-  "write the compressed gradient of every example (and what must come before)",
-  async (run) => void (await upTo.collect(run)),
-);
-step("fit", "Hessian, damping and inverse of each layer (and what must come before)", upTo.fit);
-step("index", "precondition every training vector and write the index (and what must come before)", async (run) => ({
-  index: await buildToIndex(run),
-}));
-
-for (const [name, description] of [
-  ["build", "all steps, and publish the index"],
-  ["publish", "upload the index; what is missing is built first"],
-] as const) {
-  program
-    .command(name)
-    .argument("<config>", "the build's configuration, a YAML file")
-    .description(description)
-    .option("--out <folder>", "the run's folder (default: runs/<name>)")
-    .option("--replace", "make gradients anew when their settings changed, rather than refuse")
+    .addOption(new Option("--device <device>", "where gradients are computed").choices(DEVICES).default("cpu"))
+    .option("--threads <n>", "threads of the CPU (default: one a core)", positiveInteger)
     .addOption(
-      new Option("--to <bucket>", "local: what `wrangler dev` serves; r2: Cloudflare")
-        .choices(["local", "r2"])
-        .default("local"),
+      new Option("--on-nan <policy>", "an example whose gradient is not finite")
+        .choices(["fail", "skip"])
+        .default("fail"),
     )
-    .option("--json", "progress as JSON lines on standard error, the result as JSON on standard output")
-    .action(async (configPath: string, options: Common & { to: string }) => {
-      const run = runOf(configPath, options);
-      await holdingRun(run.folder, async () => {
-        const index = await buildToIndex(run);
-        const bucket = await openBucket(options.to);
-        try {
-          await publishStep(run, index, bucket);
-        } finally {
-          await bucket.close();
-        }
-        if (options.json) console.log(JSON.stringify({ index }));
-      });
-    });
+    .option("--replace", "make gradients anew when their settings changed, rather than refuse")
+    .option("--json", "progress as JSON lines on standard error, the result as JSON on standard output");
 }
+
+/** Runs a step alone in its folder, and says where its result lies. */
+function stepAction(work: (run: Run, options: RunOptions & { to?: string }) => Promise<Record<string, unknown>>) {
+  return async (configPath: string, options: RunOptions & { to?: string }) => {
+    const run = runOf(configPath, options);
+    const result = await holdingRun(run.folder, "build", false, () => work(run, options));
+    if (options.json) console.log(JSON.stringify({ folder: run.folder, ...result }));
+  };
+}
+
+const bucketOption = () =>
+  new Option("--to <bucket>", "local: the R2 that `wrangler dev` serves from; r2: Cloudflare's")
+    .choices(["local", "r2"])
+    .default("local");
+
+const publishing = stepAction(async (run, { to = "local" }) => {
+  const index = await buildToIndex(run);
+  await publishTo(to, run, index);
+  return { index };
+});
+stepCommand("build", "every step in order, and publish the index").addOption(bucketOption()).action(publishing);
+
+stepCommand("compile", "differentiate the model and choose the kept coordinates").action(
+  stepAction(async (run) => ({ graph: (await compileStep(run)).graph })),
+);
+
+stepCommand("collect", "write the compressed gradient of every example")
+  .option(
+    "--shard <i/N>",
+    "make the i-th of N parts; the parts can run on several machines that share the folder",
+    partOf,
+  )
+  .option(
+    "--shards <N>",
+    "number of parts, where the engine names only this one's number (Kubernetes)",
+    positiveInteger,
+  )
+  .action(async (configPath: string, options: RunOptions & { shard?: Worker; shards?: number }) => {
+    const worker = options.shard ?? workerFromEnvironment(process.env, options.shards);
+    const run = runOf(configPath, options, worker);
+    if (run.config.model !== undefined) await holdingRun(run.folder, "build", worker.of > 1, () => compileStep(run));
+    const part = worker.of > 1 ? `collect-${worker.index + 1}-of-${worker.of}` : "build";
+    const collected = await holdingRun(run.folder, part, false, () => collectStep(run));
+    if (options.json) console.log(JSON.stringify({ folder: collected.step.folder, finished: collected.step.finished }));
+  });
+
+stepCommand("fit", "Hessian, damping and inverse of each layer").action(
+  stepAction(async (run) => ({ fit: (await fitStep(run, await collectStep(run))).folder })),
+);
+
+stepCommand("index", "precondition every training vector and write the index").action(
+  stepAction(async (run) => ({ index: await buildToIndex(run) })),
+);
+
+stepCommand("publish", "upload the index; what is missing is built first").addOption(bucketOption()).action(publishing);
+
+const line = ({ id, influence, label, was, flipped }: Row) => {
+  const mark = flipped ? `  label flipped, was ${was}` : "";
+  return `  ${id.padEnd(14)} ${influence.toExponential(4).padStart(12)}  label ${label ?? "–"}${mark}`;
+};
 
 program
   .command("query")
@@ -134,35 +153,22 @@ program
   .option("--json", "the result as JSON")
   .action(async (index: string, id: string, options: { topK: number; json?: boolean }) => {
     const { manifest, answer, helpful, harmful } = await queryFolder(resolve(index), id, options.topK);
+    const { name, title, version, n } = manifest;
     if (options.json) {
-      console.log(
-        JSON.stringify({
-          helpful,
-          harmful,
-          exact: answer.exact,
-          index: { name: manifest.name, version: manifest.version },
-        }),
-      );
+      console.log(JSON.stringify({ helpful, harmful, exact: answer.exact, index: { name, version } }));
       return;
     }
-    console.log(
-      [`${manifest.title}, ${id}, ${answer.exact ? "exact" : "approximate"} over ${manifest.n} training examples`].join(
-        "\n",
-      ),
-    );
-    console.log(["most helpful (more weight on them lowers the query's loss)", ...table(helpful)].join("\n"));
-    console.log(["most harmful (more weight on them raises it)", ...table(harmful)].join("\n"));
+    console.log(`${title}, ${id}: ${answer.exact ? "exact" : "approximate"} over ${n} training examples
+most helpful (more weight on them lowers the query's loss)
+${helpful.map(line).join("\n")}
+most harmful (more weight on them raises it)
+${harmful.map(line).join("\n")}`);
   });
 
-program
-  .command("verify")
-  .argument("<config>", "the build's configuration, a YAML file")
-  .description("compare compressed with exact influence on a sample of the training set")
+stepCommand("verify", "compare compressed with exact influence on a sample of the training set")
   .option("--examples <n>", "training examples in the sample", positiveInteger, 2000)
   .option("--queries <m>", "queries", positiveInteger, 50)
-  .option("--out <folder>", "the run's folder (default: runs/<name>)")
-  .option("--json", "the result as JSON")
-  .action(async (configPath: string, options: Common & { examples: number; queries: number }) => {
+  .action(async (configPath: string, options: RunOptions & { examples: number; queries: number }) => {
     const report = await verify(runOf(configPath, options), options.examples, options.queries);
     console.log(options.json ? JSON.stringify(report) : report.text);
   });

@@ -2,10 +2,17 @@
 import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import { InferenceSession, type Tensor } from "onnxruntime-node";
+import type { InferenceSession, Tensor } from "onnxruntime-node";
 import type { Dataset } from "./dataset/dataset.ts";
 import type { StepProgress } from "./progress.ts";
-import { readShard, type ShardRows, shardName, writeShard } from "./shard.ts";
+import { type Device, openGradientSession } from "./session.ts";
+import { emptyShard, readShard, type ShardRows, shardName, writeShard } from "./shard.ts";
+
+/** Which of the shards a worker makes: those whose number modulo `of` is `index`. */
+export interface Worker {
+  index: number;
+  of: number;
+}
 
 export interface CollectPlan {
   /** Name of the split: the shards are `<split>-00000.shard`, …. */
@@ -18,20 +25,133 @@ export interface CollectPlan {
   /** Examples in a batch, and in a shard. */
   batch: number;
   shard: number;
-  /** Batches under way at once, each on one thread: small graphs gain more from whole batches side by side than from threads inside an operator. */
-  threads?: number;
+  device: Device;
+  /** Batches under way at once on the CPU, each on one thread; default: one a core. */
+  threads?: number | undefined;
+  /** What to do with an example whose gradient or loss is not finite. */
+  onNan: "fail" | "skip";
+  worker: Worker;
 }
 
-/** A session for a gradient graph; one thread an operator, so that results do not depend on the number of threads. */
-export async function openGradientSession(graph: Uint8Array | string): Promise<InferenceSession> {
-  const options: InferenceSession.SessionOptions = {
-    executionProviders: ["cpu"],
-    intraOpNumThreads: 1,
-    interOpNumThreads: 1,
-    executionMode: "sequential",
-    logSeverityLevel: 3,
-  };
-  return typeof graph === "string" ? InferenceSession.create(graph, options) : InferenceSession.create(graph, options);
+type Cut = Pick<CollectPlan, "batch" | "shard">;
+
+function rowsPerShard(cut: Cut): number {
+  return Math.ceil(cut.shard / cut.batch) * cut.batch;
+}
+
+/** Number of shards of a dataset of n examples. */
+export function shardCount(n: number, cut: Cut): number {
+  return Math.ceil(n / rowsPerShard(cut));
+}
+
+/** The shards of a split that are not there yet. */
+export function missingShards(folder: string, split: string, n: number, cut: Cut): string[] {
+  const names = Array.from({ length: shardCount(n, cut) }, (_, index) => shardName(split, index));
+  return names.filter((name) => !existsSync(join(folder, name)));
+}
+
+/** The shards of a split, in order, each read and checked. */
+export function* readShards(folder: string, split: string, key: string, n: number, cut: Cut): Generator<ShardRows> {
+  for (let index = 0; index < shardCount(n, cut); index++) yield readShard(join(folder, shardName(split, index)), key);
+}
+
+/**
+ * Makes the worker's shards of a split that are not there yet, each filled by `fill` and then written whole. What is there
+ * is read and checked.
+ */
+export async function makeShards(
+  folder: string,
+  key: string,
+  n: number,
+  plan: Pick<CollectPlan, "split" | "dimension" | "worker"> & Cut,
+  progress: StepProgress,
+  fill: (shard: ShardRows) => Promise<void>,
+): Promise<void> {
+  for (let index = plan.worker.index; index < shardCount(n, plan); index += plan.worker.of) {
+    const path = join(folder, shardName(plan.split, index));
+    const first = index * rowsPerShard(plan);
+    const rows = Math.min(rowsPerShard(plan), n - first);
+    if (existsSync(path)) {
+      readShard(path, key);
+      progress.advance(rows);
+      continue;
+    }
+    const shard = emptyShard(first, rows, plan.dimension);
+    await fill(shard);
+    writeShard(path, shard, key);
+  }
+}
+
+/**
+ * Collects the compressed gradients of a dataset into `folder`. Batches are cut within shards and in a fixed order, so that
+ * the bytes do not depend on interruptions or on the number of workers.
+ * Returns the ids of the examples left out because they were not finite (`onNan: "skip"`); throws an Error naming the first
+ * one otherwise.
+ */
+export async function collect(
+  folder: string,
+  key: string,
+  dataset: Dataset,
+  plan: CollectPlan,
+  progress: StepProgress,
+): Promise<string[]> {
+  const session = await openGradientSession(plan.graph, plan.device);
+  // One queue feeds a GPU; on the CPU whole batches side by side gain more than threads inside small operators.
+  const threads = plan.device === "cpu" ? (plan.threads ?? availableParallelism()) : 1;
+  const skipped: string[] = [];
+  try {
+    await makeShards(folder, key, dataset.n, plan, progress, async (shard) => {
+      const order = await dataset.order(Array.from({ length: shard.rows }, (_, row) => shard.first + row));
+      let next = 0;
+      const work = async () => {
+        while (next < order.length) {
+          const batch = order.slice(next, next + plan.batch);
+          next += batch.length;
+          const outputs = await session.run(await dataset.feeds(batch));
+          placeBatch(shard, batch, outputs, plan.logits);
+          for (const output of Object.values(outputs)) output.dispose();
+          progress.advance(batch.length);
+        }
+      };
+      const ended = await Promise.allSettled(Array.from({ length: threads }, work));
+      for (const end of ended) if (end.status === "rejected") throw end.reason;
+      skipped.push(...leaveOutNonFinite(shard, dataset, plan.onNan));
+    });
+  } finally {
+    await session.release();
+  }
+  return skipped;
+}
+
+/**
+ * Rows whose gradient or loss is not finite: the first is refused by name, or all are zeroed and marked as left out.
+ * Returns the ids left out.
+ */
+export function leaveOutNonFinite(
+  shard: ShardRows,
+  dataset: Pick<Dataset, "id">,
+  onNan: "fail" | "skip",
+  lossKnown = true,
+): string[] {
+  const { dimension } = shard;
+  const left: string[] = [];
+  for (let row = 0; row < shard.rows; row++) {
+    const gradient = shard.gradients.subarray(row * dimension, (row + 1) * dimension);
+    const finiteGradient = gradient.every(Number.isFinite);
+    if (finiteGradient && (!lossKnown || Number.isFinite(shard.loss[row]))) continue;
+    const id = dataset.id(shard.first + row);
+    if (onNan === "fail") {
+      const what = finiteGradient ? "loss" : "gradient";
+      throw new Error(
+        `example ${id}: its ${what} is not finite; check its values and label, or leave such examples out with --on-nan skip`,
+      );
+    }
+    gradient.fill(0);
+    shard.loss[row] = Number.NaN;
+    shard.valid[row] = 0;
+    left.push(id);
+  }
+  return left;
 }
 
 function float32Of(tensor: Tensor | undefined, name: string): Float32Array {
@@ -52,36 +172,16 @@ export function argmaxOfRows(values: Float32Array, rows: number): Int32Array {
   });
 }
 
-/** The first row that holds a NaN or an infinity, or −1. */
-export function firstNonFiniteRow(values: Float32Array, width: number): number {
-  for (let index = 0; index < values.length; index++) {
-    if (!Number.isFinite(values[index])) return Math.floor(index / width);
-  }
-  return -1;
-}
-
-/** Puts a batch's gradients, losses and predictions where their rows lie in the shard. Throws an Error naming an example that is not finite. */
+/** Puts a batch's gradients, losses and predictions where their rows lie in the shard. */
 function placeBatch(
   shard: ShardRows,
   batch: readonly number[],
   outputs: InferenceSession.OnnxValueMapType,
   logits: string | null,
-  dataset: Dataset,
 ): void {
   const width = shard.dimension;
   const gradient = float32Of(outputs.gradient, "gradient");
   const loss = float32Of(outputs.loss, "loss");
-  for (const [values, each, what] of [
-    [gradient, width, "gradient"],
-    [loss, 1, "loss"],
-  ] as const) {
-    const wrong = firstNonFiniteRow(values, each);
-    if (wrong >= 0) {
-      throw new Error(
-        `example ${dataset.id(batch[wrong]!)}: its ${what} is not finite; check its values and label, or leave it out`,
-      );
-    }
-  }
   const prediction = logits === null ? null : argmaxOfRows(float32Of(outputs[logits], logits), batch.length);
   batch.forEach((row, at) => {
     const place = row - shard.first;
@@ -89,78 +189,4 @@ function placeBatch(
     shard.loss[place] = loss[at]!;
     if (prediction) shard.prediction[place] = prediction[at]!;
   });
-}
-
-/** Number of shards of a dataset of n examples. */
-export function shardCount(n: number, plan: Pick<CollectPlan, "batch" | "shard">): number {
-  return Math.ceil(n / rowsPerShard(plan));
-}
-
-function rowsPerShard(plan: Pick<CollectPlan, "batch" | "shard">): number {
-  return Math.ceil(plan.shard / plan.batch) * plan.batch;
-}
-
-/**
- * Collects the compressed gradients of a dataset into `folder`. Shards that are there and whole are kept. Batches start at
- * multiples of the batch size in every run, so that an interrupted collection gives the same bytes.
- * Throws an Error naming the example when a loss or gradient is not finite.
- */
-export async function collect(
-  folder: string,
-  key: string,
-  dataset: Dataset,
-  plan: CollectPlan,
-  progress: StepProgress,
-): Promise<void> {
-  const session = await openGradientSession(plan.graph);
-  const width = plan.dimension;
-  const threads = plan.threads ?? availableParallelism();
-  try {
-    for (let index = 0; index < shardCount(dataset.n, plan); index++) {
-      const path = join(folder, shardName(plan.split, index));
-      const first = index * rowsPerShard(plan);
-      const rows = Math.min(rowsPerShard(plan), dataset.n - first);
-      if (existsSync(path)) {
-        readShard(path, key);
-        progress.advance(rows);
-        continue;
-      }
-      const shard: ShardRows = {
-        first,
-        rows,
-        dimension: width,
-        gradients: new Float32Array(rows * width),
-        loss: new Float32Array(rows),
-        prediction: new Int32Array(rows).fill(-1),
-      };
-      const order = await dataset.order(Array.from({ length: rows }, (_, row) => first + row));
-      let next = 0;
-      const work = async () => {
-        while (next < rows) {
-          const batch = order.slice(next, next + plan.batch);
-          next += batch.length;
-          const outputs = await session.run(await dataset.feeds(batch));
-          placeBatch(shard, batch, outputs, plan.logits, dataset);
-          for (const output of Object.values(outputs)) output.dispose();
-          progress.advance(batch.length);
-        }
-      };
-      const ended = await Promise.allSettled(Array.from({ length: threads }, work));
-      for (const end of ended) if (end.status === "rejected") throw end.reason;
-      writeShard(path, shard, key);
-    }
-  } finally {
-    await session.release();
-  }
-}
-
-/** The shards of a split, in order, each read and checked. */
-export function* readShards(
-  folder: string,
-  split: string,
-  key: string,
-  n: number,
-  plan: Pick<CollectPlan, "batch" | "shard">,
-): Generator<ShardRows> {
-  for (let index = 0; index < shardCount(n, plan); index++) yield readShard(join(folder, shardName(split, index)), key);
 }

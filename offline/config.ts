@@ -42,8 +42,10 @@ const targetSchema = z.union([
 
 const splitSchema = z.strictObject({
   /** One entry per model input, by the input's name. */
-  inputs: z.record(z.string(), inputSchema),
-  target: targetSchema,
+  inputs: z.record(z.string(), inputSchema).default({}),
+  target: targetSchema.optional(),
+  /** Gradients computed elsewhere, [n, R] compressed or [n, d] whole, in place of a model, inputs and target. */
+  gradients: columnFile.optional(),
   /** A column of unique ids; default: `idPrefix` and the row's number, "train-00042". */
   ids: columnFile.optional(),
   idPrefix: z
@@ -65,7 +67,8 @@ export const configSchema = z.strictObject({
   /** The index's name in the bucket and in its address. */
   name: indexName,
   title: z.string().optional(),
-  model: z.string(),
+  /** The ONNX file; not needed where every split gives `gradients`. */
+  model: z.string().optional(),
   loss: z
     .enum(["cross-entropy", "next-token", "binary-cross-entropy", "squared-error", "output"])
     .default("cross-entropy"),
@@ -83,7 +86,12 @@ export const configSchema = z.strictObject({
         .positive()
         .transform((total) => ({ total })),
     ])
-    .default({ total: 512 }),
+    .optional(),
+  /** Names and sizes of the blocks that imported gradients consist of; default: one block. */
+  blocks: z
+    .array(z.strictObject({ name: z.string(), d: z.int().positive() }))
+    .min(1)
+    .optional(),
   compressor: z.enum(["uniform"]).default("uniform"),
   /** `default`: max(tr(H̃_l)/n, the paper's); `paper`: 0.1 · tr(H̃_l)/r_l; or a number, λ itself. */
   damping: z.union([z.enum(["default", "paper"]), z.number().positive()]).default("default"),
@@ -98,6 +106,9 @@ export const configSchema = z.strictObject({
   /** Examples in a shard, rounded up to whole batches. */
   shard: z.int().positive().default(10_000),
 });
+
+/** R where the configuration sets none. */
+export const DEFAULT_R = { total: 512 };
 
 export type Config = z.infer<typeof configSchema> & {
   title: string;

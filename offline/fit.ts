@@ -58,21 +58,23 @@ const BLOCK_ROWS = 2000;
 export async function fitLayers(
   folder: string,
   blocks: readonly (Block & { name: string })[],
-  n: number,
   dimension: number,
   shards: Iterable<ShardRows>,
   rule: Damping,
   progress: StepProgress,
 ): Promise<LayerFit[]> {
   const gram = await openGramAccumulator(blocks, dimension);
+  let n = 0;
   try {
     for (const { gradients, rows } of gradientBlocks(shards, BLOCK_ROWS)) {
       await gram.add(gradients, rows);
+      n += rows;
       progress.advance(rows);
     }
   } finally {
     await gram.release();
   }
+  if (n === 0) throw new Error("fit: expected at least one example with finite gradients, got none");
   const layers = blocks.map(({ name, offset, r }, b) => {
     const hessian = gram.sums[b]!.map((sum) => sum / n);
     let trace = 0;

@@ -2,8 +2,10 @@
  * The dense products of the fit, in float64 through onnxruntime: one small graph each, whose blocks are the layers' columns
  * of the [rows, R] gradients.
  */
-import { onnx } from "onnx-proto";
+import onnxProto, { type onnx } from "onnx-proto";
 import { InferenceSession, Tensor } from "onnxruntime-node";
+
+const { AttributeProto, ModelProto, TensorProto } = onnxProto.onnx;
 
 /** Columns offset … offset + r − 1 of the R-dimensional vector. */
 export interface Block {
@@ -11,7 +13,7 @@ export interface Block {
   r: number;
 }
 
-const { DataType } = onnx.TensorProto;
+const { DataType } = TensorProto;
 
 function valueInfo(name: string, elemType: number, shape: (number | string)[]): onnx.IValueInfoProto {
   const dim = shape.map((extent) => (typeof extent === "number" ? { dimValue: extent } : { dimParam: extent }));
@@ -34,7 +36,7 @@ function blockNodes(blocks: readonly Block[]): { nodes: onnx.INodeProto[]; const
         opType: "Cast",
         input: [`narrow_${b}`],
         output: [`block_${b}`],
-        attribute: [{ name: "to", type: onnx.AttributeProto.AttributeType.INT, i: DataType.DOUBLE }],
+        attribute: [{ name: "to", type: AttributeProto.AttributeType.INT, i: DataType.DOUBLE }],
       },
     ];
   });
@@ -42,8 +44,8 @@ function blockNodes(blocks: readonly Block[]): { nodes: onnx.INodeProto[]; const
 }
 
 async function sessionOf(graph: onnx.IGraphProto, threads: number | undefined): Promise<InferenceSession> {
-  const model = onnx.ModelProto.create({ irVersion: 8, opsetImport: [{ domain: "", version: 17 }], graph });
-  return InferenceSession.create(onnx.ModelProto.encode(model).finish(), {
+  const model = ModelProto.create({ irVersion: 8, opsetImport: [{ domain: "", version: 17 }], graph });
+  return InferenceSession.create(ModelProto.encode(model).finish(), {
     executionProviders: ["cpu"],
     logSeverityLevel: 3,
     ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
@@ -70,7 +72,7 @@ export async function openGramAccumulator(blocks: readonly Block[], dimension: n
           opType: "Gemm",
           input: [`block_${b}`, `block_${b}`, `before_${b}`],
           output: [`after_${b}`],
-          attribute: [{ name: "transA", type: onnx.AttributeProto.AttributeType.INT, i: 1 }],
+          attribute: [{ name: "transA", type: AttributeProto.AttributeType.INT, i: 1 }],
         })),
       ],
     },
@@ -120,13 +122,13 @@ export async function openBlockProduct(
           opType: "Concat",
           input: blocks.map((_, b) => `product_${b}`),
           output: ["wide"],
-          attribute: [{ name: "axis", type: onnx.AttributeProto.AttributeType.INT, i: 1 }],
+          attribute: [{ name: "axis", type: AttributeProto.AttributeType.INT, i: 1 }],
         },
         {
           opType: "Cast",
           input: ["wide"],
           output: ["product"],
-          attribute: [{ name: "to", type: onnx.AttributeProto.AttributeType.INT, i: DataType.FLOAT }],
+          attribute: [{ name: "to", type: AttributeProto.AttributeType.INT, i: DataType.FLOAT }],
         },
       ],
     },

@@ -1,226 +1,179 @@
-/** The order of the steps, and its only owner: compile → collect → fit → index → publish. */
+/** The order of the steps, and its only owner: compile → collect (or import) → fit → index → publish. */
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { onnx } from "onnx-proto";
-import * as z from "zod";
 import type { Layer, MaskBlock } from "../src/core/mask.ts";
 import type { Bucket } from "./bucket.ts";
 import { buildIndex } from "./build-index.ts";
-import { collect, readShards } from "./collect.ts";
-import { compileGradient } from "./compile.ts";
-import { type Config, configured } from "./config.ts";
+import { collect, missingShards, readShards } from "./collect.ts";
+import { type Compiled, compileStep } from "./compiled.ts";
+import type { Config, SplitConfig } from "./config.ts";
 import { type Dataset, openDataset } from "./dataset/dataset.ts";
 import { fitLayers, readFit } from "./fit.ts";
-import type { Progress } from "./progress.ts";
+import { importedMask, importGradients, widthOf } from "./import.ts";
 import { isPublished, publish, readManifest } from "./publish.ts";
+import type { Run } from "./run.ts";
+import type { ShardRows } from "./shard.ts";
 import { beginStep, finishStep, type Settings, type Step } from "./step.ts";
-import type { TensorSpec } from "./tensor-spec.ts";
 
-/** A build under way: its settings, its folder, and how it tells of itself. */
-export interface Run {
-  config: Config;
-  /** runs/<name> */
-  folder: string;
-  /** Make steps anew whose settings changed, rather than refuse. */
-  replace: boolean;
-  progress: Progress;
-}
-
-const tensorSpec = z.object({ name: z.string(), type: z.string(), shape: z.array(z.union([z.number(), z.string()])) });
-const compiledSchema = z.object({
-  graphSha256: z.string(),
-  dimension: z.int(),
-  layers: z.array(
-    z.object({
-      name: z.string(),
-      d: z.int(),
-      parameters: z.array(z.object({ name: z.string(), shape: z.array(z.int()) })),
-    }),
-  ),
-  mask: z.array(z.object({ layer: z.string(), offset: z.int(), d: z.int(), kept: z.array(z.int()) })),
-  inputs: z.array(tensorSpec),
-  target: tensorSpec,
-  outputs: z.array(z.string()),
-  /** Extent of the last axis of the output that the loss reads, when the loss is a classification. */
-  classes: z.int().nullable(),
-});
-
-/** What `compile` left in its folder. */
-export interface Compiled {
+/** The gradients of a run, wherever they came from. */
+export interface Collected {
   step: Step;
-  /** The settings that it was compiled with. */
-  settings: Settings;
-  /** Path of gradient.onnx. */
-  graph: string;
-  graphSha256: string;
+  /** Null for imported gradients. */
+  compiled: Compiled | null;
   dimension: number;
   layers: Layer[];
   mask: MaskBlock[];
-  inputs: TensorSpec[];
-  target: TensorSpec;
-  logits: string | null;
-  classes: number | null;
-}
-
-const sha256 = (bytes: Uint8Array | string) => createHash("sha256").update(bytes).digest("hex");
-
-/** The last extent of a graph output, null where the graph leaves it open. */
-function lastExtent(graph: Uint8Array, output: string | undefined): number | null {
-  const info = onnx.ModelProto.decode(graph).graph?.output?.find(({ name }) => name === output);
-  const extent = info?.type?.tensorType?.shape?.dim?.at(-1)?.dimValue;
-  return extent ? Number(extent) : null;
-}
-
-/** Compile: differentiate the model's graph and choose the kept coordinates. */
-export async function compileStep(run: Run): Promise<Compiled> {
-  const { config } = run;
-  const model = configured(config, config.model);
-  if (!existsSync(model))
-    throw new Error(`no such model: ${model}; set \`model\` in the configuration to an ONNX file`);
-  const settings: Settings = {
-    model: sha256(readFileSync(model)),
-    loss: config.loss,
-    output: config.output ?? null,
-    layers: config.layers?.join(" ") ?? null,
-    r: JSON.stringify(config.r),
-    compressor: config.compressor,
-    seed: config.seed,
-  };
-  let step = beginStep(run.folder, "compile", settings, true);
-  if (step.finished) run.progress.skipped("compile", "already done");
-  else {
-    const progress = run.progress.step("compile", 1, "graph");
-    const compiled = await compileGradient(model, {
-      loss: config.loss,
-      r: config.r,
-      compressor: config.compressor,
-      seed: config.seed,
-      ...(config.output === undefined ? {} : { output: config.output }),
-      ...(config.layers === undefined ? {} : { layers: config.layers }),
-    });
-    writeFileSync(join(step.folder, "gradient.onnx"), compiled.graph);
-    const record: z.infer<typeof compiledSchema> = {
-      graphSha256: sha256(compiled.graph),
-      dimension: compiled.dimension,
-      layers: compiled.layers,
-      mask: compiled.mask.map((block) => ({ ...block, kept: [...block.kept] })),
-      inputs: compiled.inputs,
-      target: compiled.target,
-      outputs: compiled.outputs,
-      classes:
-        config.loss === "cross-entropy" ? lastExtent(compiled.graph, config.output ?? compiled.outputs[0]) : null,
-    };
-    writeFileSync(join(step.folder, "compiled.json"), `${JSON.stringify(record)}\n`);
-    step = finishStep(step);
-    progress.advance(1);
-    const d = compiled.layers.reduce((sum, layer) => sum + layer.d, 0);
-    progress.done(`${compiled.layers.length} layers, R = ${compiled.dimension} of d = ${d}`);
-  }
-  const record = compiledSchema.parse(JSON.parse(readFileSync(join(step.folder, "compiled.json"), "utf8")));
-  const graph = join(step.folder, "gradient.onnx");
-  const got = sha256(readFileSync(graph));
-  if (got !== record.graphSha256) {
-    throw new Error(
-      `${graph}: expected sha256 ${record.graphSha256}, got ${got}; delete ${step.folder} and compile again`,
-    );
-  }
-  const classification = config.loss === "cross-entropy";
-  return {
-    ...record,
-    step,
-    settings,
-    graph,
-    mask: record.mask.map((block) => ({ ...block, kept: Uint32Array.from(block.kept) })),
-    logits: classification ? (config.output ?? record.outputs[0] ?? null) : null,
-  };
-}
-
-export interface Collected {
-  step: Step;
   train: Dataset;
   queries: Dataset | null;
 }
 
-/** Opens the configured datasets for a compiled model. */
-export async function openDatasets(run: Run, compiled: Compiled): Promise<{ train: Dataset; queries: Dataset | null }> {
+const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
+
+/** Opens the configured datasets, for a compiled model or for gradients computed elsewhere. */
+export async function openDatasets(
+  run: Run,
+  compiled: Compiled | null,
+): Promise<{ train: Dataset; queries: Dataset | null }> {
   const { config } = run;
   const scratch = join(run.folder, "scratch");
-  const open = (split: Config["train"]) =>
-    openDataset(config, split, compiled.inputs, compiled.target, compiled.classes, scratch);
+  const open = (split: SplitConfig) =>
+    openDataset(config, split, compiled?.inputs ?? [], compiled?.target ?? null, compiled?.classes ?? null, scratch);
   return { train: await open(config.train), queries: config.queries ? await open(config.queries) : null };
 }
 
-/** Collect: shards of compressed gradients of the training set, and of the queries. */
-export async function collectStep(run: Run, compiled: Compiled): Promise<Collected> {
+/** True when every split brings its own gradients. */
+function isImport(config: Config): boolean {
+  const splits = config.queries ? [config.train, config.queries] : [config.train];
+  const given = splits.filter((split) => split.gradients !== undefined).length;
+  if (given > 0 && given < splits.length)
+    throw new Error("gradients: expected in every split or in none, got in one; set it for train and queries");
+  return given > 0;
+}
+
+async function gradientSource(run: Run): Promise<Omit<Collected, "step"> & { settings: Settings }> {
   const { config } = run;
-  const { train, queries } = await openDatasets(run, compiled);
-  const settings: Settings = {
-    ...compiled.settings,
-    graph: compiled.graphSha256,
-    train: await train.digest(),
-    queries: queries ? await queries.digest() : null,
-    batch: config.batch,
-    shard: config.shard,
+  if (!isImport(config)) {
+    const compiled = await compileStep(run);
+    const { dimension, layers, mask, graphSha256 } = compiled;
+    const settings = { ...compiled.settings, graph: graphSha256, device: run.device };
+    return { compiled, dimension, layers, mask, ...(await openDatasets(run, compiled)), settings };
+  }
+  const { train, queries } = await openDatasets(run, null);
+  const width = widthOf(train.gradients!);
+  if (queries && widthOf(queries.gradients!) !== width) {
+    throw new Error(
+      `${queries.gradients!.name}: expected ${width} numbers a row as in ${train.gradients!.name}, got ${widthOf(queries.gradients!)}`,
+    );
+  }
+  const { layers, mask } = importedMask(config, width);
+  const dimension = mask.reduce((sum, { kept }) => sum + kept.length, 0);
+  const settings = {
+    r: JSON.stringify(config.r ?? null),
+    blocks: JSON.stringify(config.blocks ?? null),
+    seed: config.seed,
   };
-  const step = beginStep(run.folder, "collect", settings, run.replace);
+  return { compiled: null, dimension, layers, mask, train, queries, settings };
+}
+
+/**
+ * Collect: shards of compressed gradients of the training set, and of the queries. A worker makes its part; the step is
+ * finished by the one that finds no shard missing.
+ */
+export async function collectStep(run: Run): Promise<Collected> {
+  const { config, worker, onNan } = run;
+  const { settings, ...source } = await gradientSource(run);
+  const { compiled, dimension, mask, train, queries } = source;
+  const step = beginStep(
+    run.folder,
+    "collect",
+    {
+      ...settings,
+      train: await train.digest(),
+      queries: queries ? await queries.digest() : null,
+      batch: config.batch,
+      shard: config.shard,
+      onNan,
+    },
+    run.replace,
+  );
   if (step.finished) {
     run.progress.skipped("collect", "already done");
-    return { step, train, queries };
+    return { ...source, step };
   }
-  const total = train.n + (queries?.n ?? 0);
-  const progress = run.progress.step("collect", total, "examples");
-  const plan = {
-    graph: compiled.graph,
-    dimension: compiled.dimension,
-    logits: compiled.logits,
-    batch: config.batch,
-    shard: config.shard,
-  };
-  await collect(step.folder, step.key, train, { ...plan, split: "train" }, progress);
-  if (queries) await collect(step.folder, step.key, queries, { ...plan, split: "queries" }, progress);
-  progress.done();
-  return { step: finishStep(step), train, queries };
+  const splits = queries
+    ? ([
+        ["train", train],
+        ["queries", queries],
+      ] as const)
+    : ([["train", train]] as const);
+  const total = splits.reduce((sum, [, { n }]) => sum + n, 0);
+  const progress = run.progress.step("collect", Math.ceil(total / worker.of), "examples");
+  const skipped: string[] = [];
+  for (const [split, dataset] of splits) {
+    const plan = { split, dimension, batch: config.batch, shard: config.shard, onNan, worker };
+    skipped.push(
+      ...(compiled
+        ? await collect(
+            step.folder,
+            step.key,
+            dataset,
+            { ...plan, graph: compiled.graph, logits: compiled.logits, device: run.device, threads: run.threads },
+            progress,
+          )
+        : await importGradients(step.folder, step.key, dataset, dataset.gradients!, mask, plan, progress)),
+    );
+  }
+  progress.done(skipped.length > 0 ? `left out, not finite: ${skipped.join(", ")}` : undefined);
+  const missing = splits.flatMap(([split, { n }]) => missingShards(step.folder, split, n, config));
+  return { ...source, step: missing.length === 0 ? finishStep(step) : step };
+}
+
+/** The shards of a split of finished gradients. */
+function shardsOf(run: Run, collected: Collected, split: "train" | "queries", n: number): Iterable<ShardRows> {
+  const { step } = collected;
+  if (!step.finished) {
+    const missing = missingShards(step.folder, split, n, run.config);
+    throw new Error(
+      `${step.folder}: expected every shard, ${missing.length} are missing, the first ${missing[0]}; collect the other parts first`,
+    );
+  }
+  return readShards(step.folder, split, step.key, n, run.config);
 }
 
 /** Fit: H̃, damping and inverse of each layer. */
-export async function fitStep(run: Run, compiled: Compiled, collected: Collected): Promise<Step> {
+export async function fitStep(run: Run, collected: Collected): Promise<Step> {
   const { config } = run;
   const { n } = collected.train;
-  const settings: Settings = { shards: collected.step.key, damping: config.damping };
-  const step = beginStep(run.folder, "fit", settings, true);
+  const shards = shardsOf(run, collected, "train", n);
+  const step = beginStep(run.folder, "fit", { shards: collected.step.key, damping: config.damping }, true);
   if (step.finished) {
     run.progress.skipped("fit", "already done");
     return step;
   }
   const progress = run.progress.step("fit", n, "examples");
-  const blocks = compiled.mask.map(({ layer, offset, kept }) => ({ name: layer, offset, r: kept.length }));
-  const shards = readShards(collected.step.folder, "train", collected.step.key, n, config);
-  const layers = await fitLayers(step.folder, blocks, n, compiled.dimension, shards, config.damping, progress);
+  const blocks = collected.mask.map(({ layer, offset, kept }) => ({ name: layer, offset, r: kept.length }));
+  const layers = await fitLayers(step.folder, blocks, collected.dimension, shards, config.damping, progress);
   progress.done(layers.map(({ name, r, damping }) => `${name} r = ${r}, λ = ${damping.toExponential(2)}`).join("; "));
   return finishStep(step);
 }
 
 /** Index: preconditioned rows, planes, metadata, manifest. Returns the index's folder. */
-export async function indexStep(run: Run, compiled: Compiled, collected: Collected, fitted: Step): Promise<string> {
+export async function indexStep(run: Run, collected: Collected, fitted: Step): Promise<string> {
   const { config } = run;
+  const { compiled, train, queries, dimension, layers, mask } = collected;
   const settings: Settings = {
     fit: fitted.key,
     name: config.name,
     title: config.title,
     classes: JSON.stringify(config.classes ?? null),
-    columns: sha256(JSON.stringify([await collected.train.columns(), (await collected.queries?.columns()) ?? null])),
+    columns: sha256(JSON.stringify([await train.columns(), queries ? await queries.columns() : null])),
   };
   const step = beginStep(run.folder, "index", settings, true);
   if (step.finished) {
     run.progress.skipped("index", `already done, version ${readManifest(step.folder).version}`);
     return step.folder;
   }
-  const progress = run.progress.step("index", collected.train.n, "examples");
-  const rows = (split: "train" | "queries", dataset: Dataset) => ({
-    dataset,
-    shards: readShards(collected.step.folder, split, collected.step.key, dataset.n, config),
-  });
+  const progress = run.progress.step("index", train.n, "examples");
   const manifest = await buildIndex(
     step.folder,
     {
@@ -228,15 +181,21 @@ export async function indexStep(run: Run, compiled: Compiled, collected: Collect
       title: config.title,
       compressor: { kind: config.compressor, seed: config.seed },
       dampingRule: String(config.damping),
-      loss: config.loss,
+      loss: compiled ? config.loss : "imported gradients",
       fidelity: null,
-      classes: config.classes,
-      layers: compiled.layers,
+      ...(config.classes === undefined ? {} : { classes: config.classes }),
+      layers,
     },
-    { graph: compiled.graph, mask: compiled.mask, dimension: compiled.dimension, seed: config.seed },
+    // A graph whose weights lie in other files cannot be handed out alone.
+    {
+      graph: compiled && compiled.externalData.length === 0 ? compiled.graph : null,
+      mask,
+      dimension,
+      seed: config.seed,
+    },
     readFit(fitted.folder),
-    rows("train", collected.train),
-    collected.queries ? rows("queries", collected.queries) : null,
+    { dataset: train, shards: shardsOf(run, collected, "train", train.n) },
+    queries ? { dataset: queries, shards: shardsOf(run, collected, "queries", queries.n) } : null,
     progress,
   );
   progress.done(`version ${manifest.version}`);
@@ -258,8 +217,7 @@ export async function publishStep(run: Run, index: string, bucket: Bucket): Prom
 
 /** Everything up to the index's folder. */
 export async function buildToIndex(run: Run): Promise<string> {
-  const compiled = await compileStep(run);
-  const collected = await collectStep(run, compiled);
-  const fitted = await fitStep(run, compiled, collected);
-  return indexStep(run, compiled, collected, fitted);
+  const collected = await collectStep(run);
+  const fitted = await fitStep(run, collected);
+  return indexStep(run, collected, fitted);
 }

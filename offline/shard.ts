@@ -3,7 +3,8 @@
  *
  *   0  8 bytes  "IE-SHARD"          8  u32 format version (1)    12  u32 rows     16  u32 R     20  u32 first row
  *  24  32 bytes sha256 of the settings that made it              56  32 bytes sha256 of bytes 0-55 and everything after byte 88
- *  88  float32 [rows, R] compressed gradients, float32 [rows] loss, int32 [rows] prediction (argmax; −1 where there is none)
+ *  88  float32 [rows, R] compressed gradients, float32 [rows] loss (NaN: not known), int32 [rows] prediction (argmax; −1 where
+ *      there is none), uint8 [rows] 1 for a row that counts, 0 for one left out because it was not finite (its values are 0)
  *
  * Little-endian. Written beside, then renamed: a file of this name is whole.
  */
@@ -23,19 +24,39 @@ export interface ShardRows {
   loss: Float32Array;
   /** [rows] int32. */
   prediction: Int32Array;
+  /** [rows] uint8. */
+  valid: Uint8Array;
+}
+
+/** A shard to be filled: zeros, no prediction, every row valid. */
+export function emptyShard(first: number, rows: number, dimension: number): ShardRows {
+  return {
+    first,
+    rows,
+    dimension,
+    gradients: new Float32Array(rows * dimension),
+    loss: new Float32Array(rows).fill(Number.NaN),
+    prediction: new Int32Array(rows).fill(-1),
+    valid: new Uint8Array(rows).fill(1),
+  };
+}
+
+/** The rows of a shard that count, as positions in the shard. */
+export function validRows(shard: ShardRows): number[] {
+  return Array.from(shard.valid.keys()).filter((row) => shard.valid[row] === 1);
 }
 
 export function shardName(split: string, index: number): string {
   return `${split}-${String(index).padStart(5, "0")}.shard`;
 }
 
-function bytesOf(array: Float32Array | Int32Array): Uint8Array {
+function bytesOf(array: Float32Array | Int32Array | Uint8Array): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
 /** Writes a shard so that a reader sees all of it or nothing. */
 export function writeShard(path: string, shard: ShardRows, key: string): void {
-  const parts = [bytesOf(shard.gradients), bytesOf(shard.loss), bytesOf(shard.prediction)];
+  const parts = [bytesOf(shard.gradients), bytesOf(shard.loss), bytesOf(shard.prediction), shard.valid];
   const header = Buffer.alloc(HEADER);
   header.write(MAGIC, 0, "latin1");
   [1, shard.rows, shard.dimension, shard.first].forEach((value, index) => {
@@ -74,7 +95,7 @@ export function readShard(path: string, key: string): ShardRows {
         `${path}: expected a shard of settings ${key.slice(0, 12)}, got ${made.slice(0, 12)}; delete it and collect again`,
       );
     }
-    const expected = HEADER + 4 * rows * dimension + 8 * rows;
+    const expected = HEADER + 4 * rows * dimension + 9 * rows;
     const { size } = fstatSync(descriptor);
     if (size !== expected) {
       throw new Error(
@@ -98,6 +119,7 @@ export function readShard(path: string, key: string): ShardRows {
       gradients,
       loss: new Float32Array(payload.buffer, gradients.byteLength, rows),
       prediction: new Int32Array(payload.buffer, gradients.byteLength + 4 * rows, rows),
+      valid: new Uint8Array(payload.buffer, gradients.byteLength + 8 * rows, rows),
     };
   } finally {
     closeSync(descriptor);
@@ -105,8 +127,8 @@ export function readShard(path: string, key: string): ShardRows {
 }
 
 /**
- * The gradients of all shards in blocks of `size` rows (the last may be shorter), whatever the shards' own sizes: sums in
- * floating point then do not depend on how the shards were cut. A block is valid until the next one is asked for.
+ * The gradients of all rows that count in blocks of `size` rows (the last may be shorter), whatever the shards' own sizes:
+ * sums in floating point then do not depend on how the shards were cut. A block is valid until the next one is asked for.
  */
 export function* gradientBlocks(
   shards: Iterable<ShardRows>,
@@ -114,14 +136,12 @@ export function* gradientBlocks(
 ): Generator<{ gradients: Float32Array; rows: number }> {
   let block: Float32Array | undefined;
   let filled = 0;
-  for (const { gradients, rows, dimension } of shards) {
+  for (const shard of shards) {
+    const { gradients, dimension } = shard;
     block ??= new Float32Array(size * dimension);
-    for (let row = 0; row < rows; ) {
-      const count = Math.min(size - filled, rows - row);
-      block.set(gradients.subarray(row * dimension, (row + count) * dimension), filled * dimension);
-      filled += count;
-      row += count;
-      if (filled === size) {
+    for (const row of validRows(shard)) {
+      block.set(gradients.subarray(row * dimension, (row + 1) * dimension), filled * dimension);
+      if (++filled === size) {
         yield { gradients: block, rows: size };
         filled = 0;
       }

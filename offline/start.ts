@@ -5,9 +5,10 @@ import { join, resolve } from "node:path";
 import { FILES } from "../src/core/manifest.ts";
 import { openLocalBucket } from "./bucket.ts";
 import { readConfig } from "./config.ts";
-import { buildToIndex, publishStep, type Run } from "./pipeline.ts";
+import { buildToIndex, publishStep } from "./pipeline.ts";
 import { progressTo } from "./progress.ts";
 import { readMetadata } from "./query.ts";
+import { ALONE, type Run } from "./run.ts";
 import { holdingRun } from "./step.ts";
 
 const CONFIG = "fixtures/mnist-cnn/influence.yaml";
@@ -67,12 +68,13 @@ async function main(): Promise<void> {
   const started = performance.now();
   const config = readConfig(CONFIG);
   const run: Run = {
+    ...ALONE,
     config,
     folder: resolve("runs", config.name),
     replace: true,
     progress: progressTo(process.stderr.isTTY ? "terminal" : "lines"),
   };
-  const index = await holdingRun(run.folder, async () => {
+  const index = await holdingRun(run.folder, "build", false, async () => {
     const folder = await buildToIndex(run);
     const bucket = await openLocalBucket("wrangler.toml");
     try {

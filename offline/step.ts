@@ -3,17 +3,8 @@
  * holds step.json: the settings that determine its contents, so that a restart knows whether what is there still counts.
  */
 import { createHash } from "node:crypto";
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  unlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 
 export type Settings = Record<string, string | number | boolean | null>;
@@ -74,20 +65,39 @@ export function beginStep(run: string, name: string, settings: Settings, replace
     }
     rmSync(folder, { recursive: true });
   }
-  mkdirSync(part, { recursive: true });
-  writeFileSync(join(part, "step.json"), `${JSON.stringify(settings, null, 2)}\n`);
+  // Made aside and renamed, so that workers that begin together never see the folder without its settings.
+  const aside = `${part}-${process.pid}`;
+  mkdirSync(aside, { recursive: true });
+  writeFileSync(join(aside, "step.json"), `${JSON.stringify(settings, null, 2)}\n`);
+  try {
+    renameSync(aside, part);
+  } catch (error) {
+    rmSync(aside, { recursive: true });
+    if (!existsSync(join(part, "step.json"))) throw error;
+  }
   return { folder: part, finished: false, key };
 }
 
-/** Gives the finished step its final name: from now on it counts. */
+/** Gives the finished step its final name: from now on it counts. Another worker may have done so first. */
 export function finishStep(step: Step): Step {
   if (step.finished) return step;
   const folder = step.folder.replace(/\.part$/, "");
-  renameSync(step.folder, folder);
+  try {
+    renameSync(step.folder, folder);
+  } catch (error) {
+    if (!existsSync(join(folder, "step.json"))) throw error;
+  }
   return { folder, finished: true, key: step.key };
 }
 
-function isAlive(pid: number): boolean {
+interface Holder {
+  pid: number;
+  host: string;
+}
+
+/** A holder on another machine cannot be asked; it counts as alive. */
+function isAlive({ pid, host }: Holder): boolean {
+  if (host !== hostname()) return true;
   try {
     process.kill(pid, 0);
     return true;
@@ -96,23 +106,37 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Holds a run folder for this process while `work` runs. Throws an Error if another living process holds it. */
-export async function holdingRun<T>(run: string, work: () => Promise<T>): Promise<T> {
-  mkdirSync(run, { recursive: true });
-  const lock = join(run, "lock");
-  const claim = () => {
-    const descriptor = openSync(lock, "wx");
-    writeFileSync(descriptor, String(process.pid));
-    closeSync(descriptor);
-  };
+function holderOf(lock: string): Holder | null {
   try {
-    claim();
+    const { pid, host } = JSON.parse(readFileSync(lock, "utf8"));
+    return { pid: Number(pid), host: String(host) };
   } catch {
-    const holder = Number(readFileSync(lock, "utf8"));
-    if (isAlive(holder))
-      throw new Error(`${run}: process ${holder} is building here; wait for it, or choose another folder with --out`);
-    unlinkSync(lock);
-    claim();
+    return null;
+  }
+}
+
+/**
+ * Holds a part of a run folder for this process while `work` runs; a dead process's hold is taken over. When another living
+ * process holds it: waits (`wait`), or throws an Error that names it.
+ */
+export async function holdingRun<T>(run: string, part: string, wait: boolean, work: () => Promise<T>): Promise<T> {
+  mkdirSync(run, { recursive: true });
+  const lock = join(run, `${part}.lock`);
+  for (;;) {
+    try {
+      writeFileSync(lock, JSON.stringify({ pid: process.pid, host: hostname() }), { flag: "wx" });
+      break;
+    } catch (error) {
+      if (!existsSync(lock)) throw error;
+      const holder = holderOf(lock);
+      if (holder && !isAlive(holder)) unlinkSync(lock);
+      else if (!wait) {
+        const who = holder ? `process ${holder.pid} on ${holder.host}` : "another process";
+        throw new Error(
+          `${run}: ${who} is building here; wait for it, choose another folder with --out, or delete ${lock} if it is gone`,
+        );
+      } else await new Promise((wake) => setTimeout(wake, 200));
+    }
   }
   try {
     return await work();

@@ -7,14 +7,15 @@ import { join } from "node:path";
 import { FILES } from "../src/core/manifest.ts";
 import { sampleWithoutReplacement } from "../src/core/mask.ts";
 import { random } from "../src/core/random.ts";
-import { openGradientSession } from "./collect.ts";
 import { compileGradient } from "./compile.ts";
-import { configured } from "./config.ts";
+import { compileOptions, compileStep, modelPath } from "./compiled.ts";
 import type { Dataset } from "./dataset/dataset.ts";
 import { addCompressedInfluence, addExactInfluence } from "./evaluate/exact.ts";
 import { areaUnderCurve, mean, overlapOfSmallest, spearman } from "./evaluate/statistics.ts";
-import { compileStep, openDatasets, type Run } from "./pipeline.ts";
+import { openDatasets } from "./pipeline.ts";
 import { readMetadata } from "./query.ts";
+import type { Run } from "./run.ts";
+import { openGradientSession } from "./session.ts";
 
 /** Bytes of full gradients that the sample may take. */
 const SAMPLE_BYTES = 2e9;
@@ -81,14 +82,7 @@ export async function verify(run: Run, examples: number, queryCount: number): Pr
       `verify: ${n} examples of d = ${d} take ${((n + m) * d * 4) / 1e9} GB; pass --examples ${Math.max(most, 1)} or fewer`,
     );
   }
-  const full = await compileGradient(configured(config, config.model), {
-    loss: config.loss,
-    r: { total: d },
-    compressor: "uniform",
-    seed: config.seed,
-    ...(config.output === undefined ? {} : { output: config.output }),
-    ...(config.layers === undefined ? {} : { layers: config.layers }),
-  });
+  const full = await compileGradient(modelPath(config), { ...compileOptions(config), r: { total: d } });
   const progress = run.progress.step("verify", n + m, "examples");
   const gradients = await fullGradients(
     full.graph,

@@ -23,6 +23,8 @@ export interface Image {
 
 export interface Dataset {
   n: number;
+  /** Gradients computed elsewhere, when the split gives them. */
+  gradients: Column | null;
   id(row: number): string;
   /** Feeds for gradient.onnx: the model's inputs and `target` of the given rows, in their order. */
   feeds(rows: readonly number[]): Promise<Record<string, Tensor>>;
@@ -96,7 +98,7 @@ export async function openDataset(
   config: Config,
   split: SplitConfig,
   inputs: readonly TensorSpec[],
-  target: TensorSpec,
+  target: TensorSpec | null,
   classes: number | null,
   scratch: string,
 ): Promise<Dataset> {
@@ -122,9 +124,17 @@ export async function openDataset(
     else if ("zerosLike" in entry) sources.set(spec.name, { kind: "derived", from: entry.zerosLike, value: "zeros" });
     else sources.set(spec.name, sourceOf(what, spec, entry, await openEntry(entry), folder, 0));
   }
-  if ("labelsOf" in split.target)
-    sources.set(target.name, { kind: "derived", from: split.target.labelsOf, value: "labels" });
-  else sources.set(target.name, sourceOf("target", target, split.target, await openEntry(split.target), folder, -100));
+  if (target) {
+    if (!split.target)
+      throw new Error(
+        `target: the loss needs one; set \`target\` to a file and column, or \`labelsOf\` an input of tokens`,
+      );
+    if ("labelsOf" in split.target)
+      sources.set(target.name, { kind: "derived", from: split.target.labelsOf, value: "labels" });
+    else
+      sources.set(target.name, sourceOf("target", target, split.target, await openEntry(split.target), folder, -100));
+  }
+  const gradients = split.gradients ? await openEntry(split.gradients) : null;
   for (const [name, source] of sources) {
     if (source.kind === "derived" && sources.get(source.from)?.kind !== "ragged") {
       throw new Error(
@@ -161,7 +171,7 @@ export async function openDataset(
   }
   const id = (row: number) => ids?.[row] ?? `${split.idPrefix}${String(row).padStart(5, "0")}`;
 
-  const labels = await readLabels(sources.get(target.name)!, target, all);
+  const labels = target ? await readLabels(sources.get(target.name)!, target, all) : null;
   const changed: Metadata["columns"] =
     labels && split.flipped !== undefined ? flip(labels, configured(config, split.flipped)) : {};
   if (labels && classes !== null) {
@@ -181,6 +191,7 @@ export async function openDataset(
   return {
     n,
     id,
+    gradients,
     columns: async () => {
       const shown: Metadata["columns"] = {};
       for (const [name, column] of columns) shown[name] = await valuesOf(column);
@@ -198,7 +209,7 @@ export async function openDataset(
     },
     feeds: async (rows) => {
       const feeds: Record<string, Tensor> = {};
-      for (const spec of [...inputs, target]) {
+      for (const spec of target ? [...inputs, target] : inputs) {
         const source = sources.get(spec.name)!;
         if (spec === target && labels)
           feeds[spec.name] = tensorOf(

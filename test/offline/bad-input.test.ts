@@ -1,8 +1,10 @@
 import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { onnx } from "onnx-proto";
+import onnxProto from "onnx-proto";
 import { describe, expect, test } from "vitest";
 import { configFile, influence, smallConfig } from "./demonstration.ts";
+
+const { onnx } = onnxProto;
 
 /** Runs a step on a changed configuration: it must fail with one line, and leave nothing that counts as finished. */
 function refuses(config: unknown, step: "compile" | "collect" | "index" = "index"): string {

@@ -45,12 +45,14 @@ function shardsOf(gradients: Float32Array, per: number): ShardRows[] {
       gradients: gradients.slice(first * dimension, (first + count) * dimension),
       loss: new Float32Array(count).fill(0.5),
       prediction: new Int32Array(count).fill(1),
+      valid: new Uint8Array(count).fill(1),
     };
   });
 }
 
 const dataset = (rows: number, prefix: string): Dataset => ({
   n: rows,
+  gradients: null,
   id: (row) => `${prefix}${row}`,
   feeds: async () => ({}),
   order: async (all) => [...all],
@@ -94,7 +96,7 @@ describe("an index built from shards", () => {
     const graph = join(where, "compiled.onnx");
     writeFileSync(graph, "the graph is copied as it is");
     const progress = progressTo("lines").step("test", n, "examples");
-    await fitLayers(where, blocks, n, dimension, shardsOf(train, per), "default", progress);
+    await fitLayers(where, blocks, dimension, shardsOf(train, per), "default", progress);
     const mask = blocks.map(({ name, offset, r }) => ({
       layer: name,
       offset,

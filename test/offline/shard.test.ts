@@ -12,6 +12,7 @@ const shard = {
   gradients: Float32Array.of(1, 2, 3, 4, 5, 6),
   loss: Float32Array.of(0.5, 0.25),
   prediction: Int32Array.of(7, -1),
+  valid: Uint8Array.of(1, 0),
 };
 
 describe("a shard", () => {
@@ -33,7 +34,7 @@ describe("a shard", () => {
 
   test("cut short is refused with both lengths", () => {
     truncateSync(path, 100);
-    expect(() => readShard(path, KEY)).toThrow(/train-00000\.shard: expected 128 bytes, got 100/);
+    expect(() => readShard(path, KEY)).toThrow(/train-00000\.shard: expected 130 bytes, got 100/);
   });
 
   test("with any byte flipped is refused", () => {

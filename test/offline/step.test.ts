@@ -1,5 +1,5 @@
 import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { beginStep, finishStep, holdingRun } from "../../offline/step.ts";
@@ -33,11 +33,14 @@ describe("a step's folder is its state", () => {
   });
 
   test("a run folder serves one living process; a dead one's lock is taken over", async () => {
-    await holdingRun(run, async () => {
-      await expect(holdingRun(run, async () => {})).rejects.toThrow(`process ${process.pid} is building here`);
+    await holdingRun(run, "build", false, async () => {
+      await expect(holdingRun(run, "build", false, async () => {})).rejects.toThrow(`process ${process.pid} on`);
+      await expect(holdingRun(run, "collect-2", false, async () => "a part of its own")).resolves.toBe(
+        "a part of its own",
+      );
     });
-    writeFileSync(join(run, "lock"), "999999999");
-    await expect(holdingRun(run, async () => "built")).resolves.toBe("built");
-    expect(existsSync(join(run, "lock"))).toBe(false);
+    writeFileSync(join(run, "build.lock"), JSON.stringify({ pid: 999999999, host: hostname() }));
+    await expect(holdingRun(run, "build", false, async () => "built")).resolves.toBe("built");
+    expect(existsSync(join(run, "build.lock"))).toBe(false);
   });
 });
