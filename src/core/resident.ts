@@ -15,7 +15,7 @@ export const KEPT_BYTES = 2 * 1024 * 1024;
 /** Rows that one call of the kernel takes at most. */
 export const CHUNK_ROWS = 2048;
 /** Queries whose coordinates the kernel's memory holds at once. */
-export const QUERIES_AT_ONCE = 32;
+export const QUERIES_AT_ONCE = 256;
 
 /** An index that does not fit the memory it may use. */
 export class BudgetError extends RangeError {
@@ -98,6 +98,8 @@ export function chooseTier(n: number, dimension: number, budgetBytes: number): T
 }
 
 export interface Resident {
+  n: number;
+  dimension: number;
   tier: Tier;
   at: Addresses;
   kernel: KernelExports;
@@ -106,15 +108,14 @@ export interface Resident {
   checksums: Uint32Array;
 }
 
-/** Loads what fits, each file verified as it streams into place. Throws CorruptIndexError or BudgetError. */
+/** Loads what the tier holds, each file verified as it streams into place. Throws CorruptIndexError. */
 export async function loadResident(
   manifest: Manifest,
   source: IndexSource,
   host: Kernel,
-  budgetBytes: number,
+  tier: Tier,
 ): Promise<Resident> {
   const { n, dimension } = manifest;
-  const tier = chooseTier(n, dimension, budgetBytes);
   const at = addressesOf(n, dimension, tier);
   const kernel = host.instantiate();
   kernel.memory.grow(at.memoryBytes / PAGE - kernel.memory.buffer.byteLength / PAGE);
@@ -138,5 +139,5 @@ export async function loadResident(
     checkHeader(FILES.fine, await load(FILES.fine, at.second, fine), { kind: "fine", n, dimension, stride });
   }
   const checksums = new Uint32Array(kernel.memory.buffer, at.checksums, tier === "rows" ? 0 : n);
-  return { tier, at, kernel, basis, checksums };
+  return { n, dimension, tier, at, kernel, basis, checksums };
 }

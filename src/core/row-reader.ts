@@ -27,30 +27,31 @@ export class RowReader {
     this.#capacity = capacity;
   }
 
-  /** The rows asked for, each [R] float32, and how many of them had to be fetched. Throws CorruptIndexError for an altered row. */
-  async read(rows: readonly number[]): Promise<{ values: Map<number, Float32Array>; fetched: number }> {
-    const values = new Map<number, Float32Array>();
+  /**
+   * Calls `visit` with each of the rows asked for, [R] float32, in any order; returns how many had to be fetched. Holds no more than
+   * what is kept and what is on its way. Throws CorruptIndexError for an altered row.
+   */
+  async read(rows: readonly number[], visit: (row: number, values: Float32Array) => void): Promise<number> {
     const missing: number[] = [];
     for (const row of rows) {
       const kept = this.#kept.get(row);
       if (kept === undefined) missing.push(row);
       else {
-        values.set(row, kept);
         this.#kept.delete(row);
         this.#kept.set(row, kept);
+        visit(row, kept);
       }
     }
     const spans = coalesce(missing, this.#dimension * 4);
     let next = 0;
     const worker = async () => {
-      while (next < spans.length) await this.#fetch(spans[next++], values);
+      while (next < spans.length) await this.#fetch(spans[next++], visit);
     };
     await Promise.all(Array.from({ length: Math.min(CONNECTIONS, spans.length) }, worker));
-    for (const row of missing) this.#keep(row, values.get(row)!);
-    return { values, fetched: missing.length };
+    return missing.length;
   }
 
-  async #fetch(rows: readonly number[], values: Map<number, Float32Array>): Promise<void> {
+  async #fetch(rows: readonly number[], visit: (row: number, values: Float32Array) => void): Promise<void> {
     const rowBytes = this.#dimension * 4;
     const first = rows[0];
     const bytes = await this.#source.range(
@@ -71,7 +72,9 @@ export class RowReader {
           `${hex(checksum)} over ${read.length} bytes`,
         );
       }
-      values.set(row, new Float32Array(copy.buffer));
+      const values = new Float32Array(copy.buffer);
+      this.#keep(row, values);
+      visit(row, values);
     }
   }
 

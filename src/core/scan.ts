@@ -1,0 +1,174 @@
+/** Driving the kernel: the coarse scan of one query or many, finer intervals, and the truths of resident rows. */
+
+import { queryBytes } from "./kernel/kernel.ts";
+import { COARSE_TERMS, coarseLayout, FINE_TERMS, fineLayout, strideOf } from "./plane.ts";
+import type { PreparedQuery } from "./query.ts";
+import { writeQuery } from "./query.ts";
+import { CHUNK_ROWS, QUERIES_AT_ONCE, type Resident } from "./resident.ts";
+import { type Best, type Candidates, keepReaching, kthLargest } from "./topk.ts";
+
+/** Bytes of codes that stay in the processor's second-level cache while a batch of queries is multiplied with them. */
+const CACHED_BYTES = 192 * 1024;
+/** The first rows set the bounds that spare the later ones. */
+const FIRST_ROWS = 256;
+
+/** One query's state during a scan. */
+interface Scanning {
+  query: PreparedQuery;
+  high: Best;
+  low: Best;
+  found: Candidates;
+}
+
+/**
+ * Scans all rows, or those of the bitmap `filter`, for up to QUERIES_AT_ONCE queries, each row read once from memory. Returns for
+ * each query the rows whose interval reaches the k-th best of an end.
+ */
+export function scan(
+  resident: Resident,
+  queries: readonly PreparedQuery[],
+  k: number,
+  filter: Uint8Array | null,
+): Candidates[] {
+  const { n, dimension } = resident;
+  const states = queries.map(
+    (query): Scanning => ({
+      query,
+      high: kthLargest(k, 0),
+      low: kthLargest(k, 0),
+      found: { rows: [], dots: [], widths: [] },
+    }),
+  );
+  const scanRows = place(resident, queries, filter);
+  const cached = Math.min(CHUNK_ROWS, Math.max(8, Math.floor(CACHED_BYTES / strideOf(dimension) / 8) * 8));
+  const chunk = queries.length === 1 ? CHUNK_ROWS : cached;
+  for (let first = 0; first < n; ) {
+    const count = Math.min(first === 0 ? Math.min(FIRST_ROWS, chunk) : chunk, n - first);
+    states.forEach(({ high, low, found }, slot) => {
+      scanRows(slot, first, count, high.bound, -low.bound, (row, dot, width) => {
+        found.rows.push(row);
+        found.dots.push(dot);
+        found.widths.push(width);
+        high.offer(dot - width);
+        low.offer(-(dot + width));
+      });
+    });
+    first += count;
+  }
+  return states.map(({ high, low, found }) => keepReaching(found, high.bound, -low.bound));
+}
+
+/** Visits every row of the bitmap `filter`, or all, in parts: its dot and the width of its interval. Rows of zeros may be left out. */
+export function scanAll(
+  resident: Resident,
+  query: PreparedQuery,
+  filter: Uint8Array | null,
+  visit: (part: Candidates) => void,
+): void {
+  const scanRows = place(resident, [query], filter);
+  for (let first = 0; first < resident.n; first += CHUNK_ROWS) {
+    const part: Candidates = { rows: [], dots: [], widths: [] };
+    // Bounds of zero exclude only what is zero for certain.
+    scanRows(0, first, Math.min(CHUNK_ROWS, resident.n - first), 0, 0, (row, dot, width) => {
+      part.rows.push(row);
+      part.dots.push(dot);
+      part.widths.push(width);
+    });
+    visit(part);
+  }
+}
+
+/** Puts queries and filter into the kernel's memory; returns its scan of some rows for the query in a slot. */
+function place(resident: Resident, queries: readonly PreparedQuery[], filter: Uint8Array | null) {
+  const { n, kernel, at, dimension } = resident;
+  if (queries.length > QUERIES_AT_ONCE) {
+    throw new RangeError(`queries: expected at most ${QUERIES_AT_ONCE} at once, got ${queries.length}; ask in parts`);
+  }
+  const { termsAt, codesAt } = coarseLayout(n, dimension);
+  const stride = strideOf(dimension);
+  const { buffer } = kernel.memory;
+  const slotBytes = queryBytes(stride);
+  queries.forEach(({ codes }, slot) => {
+    writeQuery(codes, new Uint8Array(buffer, at.queries + slot * slotBytes, slotBytes), stride);
+  });
+  if (filter !== null) new Uint8Array(buffer, at.filter, filter.length).set(filter);
+  const rows = new Uint32Array(buffer, at.rowList, CHUNK_ROWS);
+  const pairs = new Float64Array(buffer, at.pairs, 2 * CHUNK_ROWS);
+  return (
+    slot: number,
+    first: number,
+    count: number,
+    high: number,
+    low: number,
+    visit: (row: number, dot: number, width: number) => void,
+  ) => {
+    const { residualFactor, normFactor, highFactor } = queries[slot];
+    const written = kernel.scan(
+      at.coarse + termsAt,
+      at.coarse + codesAt,
+      stride,
+      first,
+      count,
+      at.queries + slot * slotBytes,
+      residualFactor,
+      normFactor,
+      highFactor,
+      high,
+      low,
+      filter === null ? 0 : at.filter,
+      at.rowList,
+      at.pairs,
+    );
+    for (let entry = 0; entry < written; entry++) visit(rows[entry], pairs[2 * entry], pairs[2 * entry + 1]);
+  };
+}
+
+/** The candidates' intervals with the fine plane added. */
+export function narrow(resident: Resident, query: PreparedQuery, candidates: Candidates): Candidates {
+  const { n, kernel, at, dimension } = resident;
+  const { buffer } = kernel.memory;
+  const fine = fineLayout(n, dimension);
+  const norms = new Float32Array(buffer, at.coarse + coarseLayout(n, dimension).termsAt, (n * COARSE_TERMS) / 4);
+  const residuals = new Float32Array(buffer, at.second + fine.termsAt, (n * FINE_TERMS) / 4);
+  const left = inChunks(resident, candidates.rows, query.rotated, (rows, count, out) =>
+    kernel.refine(at.second + fine.termsAt, at.second + fine.codesAt, strideOf(dimension), rows, count, at.values, out),
+  );
+  return {
+    rows: candidates.rows,
+    dots: candidates.dots.map((dot, index) => dot + left[index]),
+    widths: candidates.rows.map(
+      (row) => query.residualFactor * residuals[2 * row + 1] + query.normFactor * norms[4 * row + 1],
+    ),
+  };
+}
+
+/** The truths of rows where they are resident. */
+export function exactDots(resident: Resident, query: PreparedQuery, rows: readonly number[]): number[] {
+  const { kernel, at, dimension } = resident;
+  return inChunks(resident, rows, query.values, (list, count, out) =>
+    kernel.exact(at.second, dimension, list, count, at.values, out),
+  );
+}
+
+/** Lets the kernel give one float64 for each row, CHUNK_ROWS at a time, the query's `values` in place. */
+function inChunks(
+  { kernel, at, dimension }: Resident,
+  rows: readonly number[],
+  values: Float64Array,
+  run: (rows: number, count: number, out: number) => void,
+): number[] {
+  const { buffer } = kernel.memory;
+  const list = new Uint32Array(buffer, at.rowList, CHUNK_ROWS);
+  const out = new Float64Array(buffer, at.pairs, CHUNK_ROWS);
+  const query = new Float64Array(buffer, at.values, strideOf(dimension));
+  query.fill(0);
+  query.set(values);
+  const dots: number[] = [];
+  for (let first = 0; first < rows.length; first += CHUNK_ROWS) {
+    const count = Math.min(CHUNK_ROWS, rows.length - first);
+    for (let index = 0; index < count; index++) list[index] = rows[first + index];
+    run(at.rowList, count, at.pairs);
+    for (let index = 0; index < count; index++) dots.push(out[index]);
+  }
+  return dots;
+}

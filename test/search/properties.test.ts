@@ -1,0 +1,102 @@
+/**
+ * Random indexes and queries against brute force. CASES sets how many; 10,000 take some minutes.
+ */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { KERNEL_FILES, type KernelFile, loadKernel } from "../../offline/kernel.ts";
+import { random } from "../../src/core/random.ts";
+import type { Tier } from "../../src/core/resident.ts";
+import { openTier, rowBitmap } from "../../src/core/search.ts";
+import { buildIndex } from "./built-index.ts";
+import { bruteForce } from "./oracle.ts";
+
+const CASES = Number(process.env.CASES ?? 400);
+const TIERS: Tier[] = ["rows", "fine", "coarse"];
+const kernels = new Map(KERNEL_FILES.map((file) => [file, loadKernel(file)]));
+
+/** What a random index is made of. Scales are powers of ten; a coordinate's and a row's multiply. */
+interface Case {
+  n: number;
+  R: number;
+  k: number;
+  seed: number;
+  values: "normal" | "small integers" | "sparse";
+  rowScales: number[];
+  coordinateScales: number[];
+  queryScale: number;
+  /** Of the rows: how many repeat an earlier one, its negative, or are zero. */
+  repeated: number;
+  query: "normal" | "a row" | "sparse" | "zero" | "small integers";
+  filtered: boolean;
+  tier: Tier;
+  kernel: KernelFile;
+}
+
+const scale = fc.integer({ min: -30, max: 30 });
+const scales = fc.oneof(fc.constant<number[]>([0]), fc.array(scale, { minLength: 1, maxLength: 4 }));
+const cases: fc.Arbitrary<Case> = fc.record({
+  n: fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max: 400 })),
+  R: fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 100 }), fc.constantFrom(64, 127, 128, 129)),
+  k: fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max: 500 })),
+  seed: fc.nat(),
+  values: fc.constantFrom("normal", "small integers", "sparse"),
+  rowScales: scales,
+  coordinateScales: scales,
+  queryScale: scale,
+  repeated: fc.constantFrom(0, 0.1, 0.9),
+  query: fc.constantFrom("normal", "normal", "a row", "sparse", "zero", "small integers"),
+  filtered: fc.boolean(),
+  tier: fc.constantFrom(...TIERS),
+  kernel: fc.constantFrom(...KERNEL_FILES),
+});
+
+test(`the answer is brute force's, ids, order and influences, and proved so, in ${CASES} random cases`, async () => {
+  await fc.assert(fc.asyncProperty(cases, holds), { numRuns: CASES, endOnFailure: false });
+}, 1_800_000);
+
+async function holds(drawn: Case): Promise<void> {
+  const { n, R, k, tier } = drawn;
+  const generator = random(drawn.seed, "properties");
+  const draw = (kind: Case["values"]) => {
+    if (kind === "small integers") return generator.below(5) - 2;
+    return kind === "sparse" && generator.below(8) > 0 ? 0 : generator.normal();
+  };
+  const rows = new Float32Array(n * R);
+  for (let row = 0; row < n; row++) {
+    const earlier = row > 0 && generator.unit() < drawn.repeated ? generator.below(row) : -1;
+    const sign = [1, -1, 0][generator.below(3)];
+    const rowScale = 10 ** drawn.rowScales[generator.below(drawn.rowScales.length)];
+    for (let j = 0; j < R; j++) {
+      const fresh = draw(drawn.values) * rowScale * 10 ** drawn.coordinateScales[j % drawn.coordinateScales.length];
+      rows[row * R + j] = finite(earlier < 0 ? fresh : sign * rows[earlier * R + j]);
+    }
+  }
+  const pattern = rows.slice(R * generator.below(n)).subarray(0, R);
+  const kind = drawn.query === "small integers" || drawn.query === "sparse" ? drawn.query : "normal";
+  const gradient = Float32Array.from({ length: R }, (_, j) => {
+    if (drawn.query === "zero") return 0;
+    return drawn.query === "a row" ? pattern[j] : finite(draw(kind) * 10 ** drawn.queryScale);
+  });
+  const meanSquare = Float64Array.from({ length: R }, () => (generator.below(4) === 0 ? 0 : generator.unit()));
+  const chosen = new Set(
+    Array(n)
+      .keys()
+      .filter(() => !drawn.filtered || generator.below(3) === 0),
+  );
+
+  const index = await buildIndex(rows, R, meanSquare);
+  try {
+    const searcher = await openTier(index.manifest, index.source, kernels.get(drawn.kernel)!, tier);
+    const filter = drawn.filtered ? rowBitmap(n, chosen) : undefined;
+    const answer = await searcher.search(gradient, k, filter);
+    const expected = bruteForce(rows, gradient, k, (row) => chosen.has(row));
+    expect(answer.helpful).toEqual(expected.helpful);
+    expect(answer.harmful).toEqual(expected.harmful);
+    expect(answer.exact).toBe(true);
+  } finally {
+    await index.remove();
+  }
+}
+
+/** As a float32 that is not infinite. */
+const finite = (value: number): number => Math.max(-3e38, Math.min(3e38, value));
