@@ -4,19 +4,21 @@
  * example (`PerExample`), of which only kept entries are ever computed.
  */
 import type { Builder } from "../onnx/builder.ts";
-import { type Node, type Value, where } from "../onnx/graph.ts";
+import { isFloat, type Node, type Value, where } from "../onnx/graph.ts";
 import { carry } from "./carry.ts";
-import { held, type PerExample, summed, summedPerExample } from "./per-example.ts";
+import { fixed, held, type PerExample, summed, summedPerExample } from "./per-example.ts";
 import type { RuleContext } from "./rule.ts";
 import { broadcasts, RULES } from "./rules.ts";
 import { USES } from "./uses.ts";
 
-/** Names of the values that depend on one of the chosen parameters. */
-export function dependents(nodes: readonly Node[], parameters: ReadonlySet<string>): Set<string> {
+/** Names of the floating-point values that depend on one of the chosen parameters. */
+export function dependents(b: Builder, parameters: ReadonlySet<string>): Set<string> {
   const found = new Set(parameters);
-  for (const node of nodes) {
-    if (node.op === "Shape" || node.op === "Size") continue;
-    if (node.inputs.some((name) => found.has(name))) for (const output of node.outputs) found.add(output);
+  const real = (name: string) => name !== "" && isFloat(b.value(name).type);
+  for (const node of b.nodes) {
+    const operands = node.op === "CastLike" ? node.inputs.slice(0, 1) : node.inputs;
+    if (!operands.some((name) => found.has(name))) continue;
+    for (const output of node.outputs) if (real(output)) found.add(output);
   }
   return found;
 }
@@ -42,7 +44,7 @@ export function backward(
   parameters: ReadonlySet<string>,
 ): Map<string, PerExample> {
   const nodes = [...b.nodes];
-  const active = dependents(nodes, parameters);
+  const active = dependents(b, parameters);
   const cotangents = new Map<string, Value>();
   for (const [name, seed] of seeds) if (active.has(name)) cotangents.set(name, seed);
   const gradients = new Map<string, PerExample[]>();
@@ -62,29 +64,28 @@ export function backward(
     b.within(node.name || node.outputs[0] || node.op);
     const context = contextOf(b, node, outputs, cotangents);
     for (const { name, position, value } of wanted) {
-      const made = node.outputs.flatMap((output) =>
-        gradients.has(output) ? [summed(b, gradients.get(output) ?? [])] : [],
-      );
-      const [fromOutput] = made;
-      if (fromOutput) {
-        const carried = carry(context, position, shapeOf(node, value), fromOutput, rule);
+      for (const [index, output] of node.outputs.entries()) {
+        const found = gradients.get(output);
+        if (!found) continue;
+        const [own] = outputs.slice(index);
+        const ds = outputs.map((y) => (y === own ? y : null));
+        const carried = carry({ ...context, ds }, position, value.shape, summed(b, found), rule);
         if (carried) addGradient(name, carried);
       }
       if (!context.ds.some((d) => d)) continue;
+      const use = value.batch ? undefined : USES[node.op];
+      if (use) {
+        addGradient(name, use(context, position, fixed(value.shape)));
+        continue;
+      }
+      const give = rule(context)[position];
+      if (!give) continue;
       if (value.batch) {
-        const give = rule(context)[position];
-        if (!give) continue;
         const gradient = broadcasts(node.op, position) ? unbroadcast(b, give(), value) : give();
         const before = cotangents.get(name);
         cotangents.set(name, before ? b.add(before, gradient) : gradient);
-        continue;
-      }
-      const shape = shapeOf(node, value);
-      const use = USES[node.op];
-      if (use) addGradient(name, use(context, position, shape));
-      else if (broadcasts(node.op, position)) {
-        const give = rule(context)[position];
-        if (give) addGradient(name, held(b, summedPerExample(b, give(), shape), shape));
+      } else if (broadcasts(node.op, position)) {
+        addGradient(name, held(b, summedPerExample(b, give(), value.shape), value.shape));
       } else throw noUse(node, name);
     }
   }
@@ -134,15 +135,6 @@ function contextOf(b: Builder, node: Node, outputs: Value[], cotangents: Readonl
       return found?.every((entry) => typeof entry === "number") ? found : null;
     },
   };
-}
-
-function shapeOf(node: Node, value: Value): number[] {
-  return value.shape.map((dim) => {
-    if (typeof dim === "number") return dim;
-    throw new Error(
-      `${where(node)}: expected ${value.name}, made of parameters, to have a fixed shape, got [${value.shape}]; export with a fixed size`,
-    );
-  });
 }
 
 const mixing = (node: Node) =>

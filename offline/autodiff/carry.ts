@@ -3,12 +3,13 @@
  * entry. Moves (Transpose, Reshape, Slice …) follow each kept entry to where it went; scaling (a product with a constant, a
  * function of one variable) multiplies it.
  */
+import { type Dim, minus, plus } from "../onnx/dims.ts";
 import { integer, type Node, type Value, where } from "../onnx/graph.ts";
 import { normalAxis, permutation, sliceOf, splitSizes } from "../onnx/infer.ts";
-import { held, moved, numberOf, type PerExample } from "./per-example.ts";
+import { fixed, held, moved, numberOf, type PerExample } from "./per-example.ts";
 import type { Rule, RuleContext } from "./rule.ts";
 import { broadcasts } from "./rules.ts";
-import { lookupOfWhole } from "./uses.ts";
+import { lookupOfWhole, USES } from "./uses.ts";
 
 const stridesOf = (shape: readonly number[]): number[] => shape.map((_, axis) => numberOf(shape.slice(axis + 1)));
 
@@ -26,13 +27,14 @@ const ravel = (index: readonly number[], shape: readonly number[]): number =>
 export function carry(
   c: RuleContext,
   position: number,
-  shape: number[],
+  shape: Dim[],
   inner: PerExample,
   rule: Rule,
 ): PerExample | null {
   const { b, node } = c;
-  const to = inner.shape;
   const whole = () => inner.whole();
+  const before = () => fixed(shape);
+  const after = () => fixed(inner.shape);
   switch (node.op) {
     case "Identity":
     case "Cast":
@@ -40,76 +42,71 @@ export function carry(
     case "Reshape":
     case "Flatten":
     case "Squeeze":
-    case "Unsqueeze":
-      return moved(
-        b,
-        inner,
-        shape,
-        (at) => [at],
-        () => b.reshape(whole(), [b.batch, ...shape]),
-      );
+    case "Unsqueeze": {
+      const back = () => b.reshape(whole(), [b.batch, ...shape]);
+      return position === 0 ? moved(b, inner, shape, (at) => [at], back) : null;
+    }
     case "Transpose": {
       const order = permutation(node, shape.length);
       const back = [0, ...order.map((_, axis) => order.indexOf(axis) + 1)];
       const target = (at: number) => {
-        const index = unravel(at, shape);
+        const index = unravel(at, before());
         return [
           ravel(
             order.map((axis) => index[axis] ?? 0),
-            to,
+            after(),
           ),
         ];
       };
       return moved(b, inner, shape, target, () => b.transpose(whole(), back));
     }
     case "Expand": {
-      const lead = to.length - shape.length;
-      const copies = to.map((extent, axis) => (axis < lead || shape[axis - lead] === 1 ? extent : 1));
-      return moved(
-        b,
-        inner,
-        shape,
-        (at) => repeated(unravel(at, shape), copies, lead, to),
-        () => {
-          const summedAxes = copies.flatMap((extent, axis) => (extent > 1 ? [axis + 1] : []));
-          return b.reshape(b.sum(whole(), summedAxes, true), [b.batch, ...shape]);
-        },
-      );
+      const lead = inner.shape.length - shape.length;
+      const added = inner.shape.map((extent, axis) => axis < lead || (shape[axis - lead] === 1 && extent !== 1));
+      const copies = () => after().map((extent, axis) => (added[axis] ? extent : 1));
+      const back = () => {
+        const axes = added.flatMap((copied, axis) => (copied ? [axis + 1] : []));
+        return b.reshape(b.sum(whole(), axes, true), [b.batch, ...shape]);
+      };
+      if (position !== 0) return null;
+      return moved(b, inner, shape, (at) => repeated(unravel(at, before()), copies(), lead, after()), back);
     }
     case "Slice":
-      return slice(c, shape, inner);
+      return position === 0 ? slice(c, shape, inner) : null;
     case "Split": {
       const axis = normalAxis(integer(node, "axis", 0), shape.length);
-      const sizes = splitSizes(c, shape[axis] ?? 1).map(Number);
-      const part = node.outputs.findIndex((_, index) => sameShape(c.y[index]?.shape ?? [], to));
-      return window(
-        c,
-        shape,
-        inner,
-        axis,
-        sizes.slice(0, part).reduce((a, s) => a + s, 0),
-      );
+      const sizes = splitSizes(c, shape[axis] ?? 1);
+      const part = c.ds.findIndex((d) => d !== null);
+      return window(c, shape, inner, axis, Number(sizes.slice(0, part).reduce(plus, 0)));
     }
     case "Concat": {
       const axis = normalAxis(integer(node, "axis", 0), shape.length);
-      const before = node.inputs.slice(0, position).reduce((sum, _, index) => sum + Number(c.x(index).shape[axis]), 0);
+      const start = node.inputs
+        .slice(0, position)
+        .reduce<Dim>((sum, _, index) => plus(sum, c.x(index).shape[axis] ?? 0), 0);
       const target = (at: number) => {
-        const index = unravel(at, shape);
-        index[axis] = (index[axis] ?? 0) + before;
-        return [ravel(index, to)];
+        const index = unravel(at, before());
+        index[axis] = (index[axis] ?? 0) + Number(start);
+        return [ravel(index, after())];
       };
-      const cut = () => b.slice(whole(), [{ axis: axis + 1, start: before, end: before + (shape[axis] ?? 0) }]);
+      const cut = () => b.slice(whole(), [{ axis: axis + 1, start, end: plus(start, shape[axis] ?? 0) }]);
       return moved(b, inner, shape, target, cut);
     }
     case "Gather":
       if (position !== 0) return null;
-      return lookupOfWhole(b, shape, normalAxis(integer(node, "axis", 0), shape.length), inner, c.x(1));
+      return lookupOfWhole(b, before(), normalAxis(integer(node, "axis", 0), shape.length), inner, c.x(1));
+    case "MatMul":
+    case "Gemm": {
+      const use = USES[node.op];
+      const d = whole();
+      return use ? use({ ...c, d, ds: [d] }, position, before()) : null;
+    }
     default:
       return scaled(c, position, shape, inner, rule);
   }
 }
 
-const sameShape = (a: readonly (number | string)[], b: readonly number[]) =>
+const sameShape = (a: readonly Dim[], b: readonly Dim[]) =>
   a.length === b.length && a.every((dim, axis) => dim === b[axis]);
 
 function repeated(index: number[], copies: number[], lead: number, to: number[]): number[] {
@@ -128,34 +125,47 @@ function repeated(index: number[], copies: number[], lead: number, to: number[])
 }
 
 /** The part of the input along `axis` from `start` on is the output. */
-function window(c: RuleContext, shape: number[], inner: PerExample, axis: number, start: number): PerExample {
+function window(c: RuleContext, shape: Dim[], inner: PerExample, axis: number, start: number): PerExample {
   const { b } = c;
   const extent = inner.shape[axis] ?? 1;
   const target = (at: number) => {
-    const index = unravel(at, shape);
+    const index = unravel(at, fixed(shape));
     const inside = (index[axis] ?? 0) - start;
     index[axis] = inside;
-    return inside >= 0 && inside < extent ? [ravel(index, inner.shape)] : [];
+    return inside >= 0 && inside < Number(extent) ? [ravel(index, fixed(inner.shape))] : [];
   };
   return moved(b, inner, shape, target, () => {
-    const d = inner.whole();
-    const after = (shape[axis] ?? 1) - start - extent;
-    return b.op("Pad", [d, b.ints([start, after]), b.scalar(0, d), b.ints([axis + 1])]);
+    const after = minus(minus(shape[axis] ?? 1, start), extent);
+    return b.pad(inner.whole(), [{ axis: axis + 1, before: start, after }]);
   });
 }
 
-function slice(c: RuleContext, shape: number[], inner: PerExample): PerExample {
+/** A slice with fixed bounds is a window; with others, a lookup of the positions that it keeps. */
+function slice(c: RuleContext, shape: Dim[], inner: PerExample): PerExample {
+  const { b } = c;
   const parts = sliceOf(c, shape.length)?.filter(({ axis, step }) => step !== 1 || inner.shape[axis] !== shape[axis]);
   if (parts?.length === 0) return inner;
   const [part] = parts ?? [];
-  const fixed = parts?.length === 1 && part && part.step === 1 && typeof part.start === "number";
-  if (!fixed) throw unreachable(c.node);
-  const start = Number(part.start);
-  return window(c, shape, inner, part.axis, start < 0 ? start + (shape[part.axis] ?? 1) : start);
+  if (
+    parts?.length === 1 &&
+    part?.step === 1 &&
+    typeof part.start === "number" &&
+    typeof inner.shape[part.axis] === "number"
+  ) {
+    const start = part.start < 0 ? part.start + Number(shape[part.axis]) : part.start;
+    return window(c, shape, inner, part.axis, start);
+  }
+  const changed = shape.flatMap((dim, axis) => (dim === inner.shape[axis] ? [] : [axis]));
+  const [axis] = changed;
+  const [bounds] = c.x(1).shape;
+  if (axis === undefined || changed.length > 1 || bounds !== 1) throw unreachable(c.node);
+  const all = b.ints(Array.from({ length: Number(shape[axis]) }, (_, at) => at));
+  const positions = b.op("Slice", [all, c.x(1), c.x(2), b.ints([0]), c.optional(4)]);
+  return lookupOfWhole(b, fixed(shape), axis, inner, positions);
 }
 
 /** Elementwise: the derivative at the parameter times the entry. Where the parameter was repeated, from the whole. */
-function scaled(c: RuleContext, position: number, shape: number[], inner: PerExample, rule: Rule): PerExample | null {
+function scaled(c: RuleContext, position: number, shape: Dim[], inner: PerExample, rule: Rule): PerExample | null {
   const { b, node } = c;
   if (!broadcasts(node.op, position)) throw unreachable(node);
   const [y] = c.y;

@@ -8,8 +8,8 @@ import { type Dim, quotient } from "../onnx/dims.ts";
 import type { Value } from "../onnx/graph.ts";
 
 export interface PerExample {
-  /** The parameter's shape. */
-  shape: number[];
+  /** The parameter's shape, or of what is made of parameters; only the latter may have open extents. */
+  shape: Dim[];
   /** [positions, B]: entries at flat row-major positions. */
   at(positions: readonly number[]): Value;
   /** [B, ...shape]: the whole of it; only for what is small. */
@@ -35,14 +35,26 @@ export interface Factors {
 
 export const numberOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
+/** The extents of a shape that has to be fixed. */
+export function fixed(shape: readonly Dim[]): number[] {
+  return shape.map((dim) => {
+    if (typeof dim === "number") return dim;
+    throw new Error(`a weight: expected a fixed shape, got [${shape}]; export with a fixed size`);
+  });
+}
+
 /** An extent as a number for estimates; an open one counts as 128. */
 export const estimate = (dims: readonly Dim[]): number =>
   dims.reduce<number>((product, dim) => product * (typeof dim === "number" ? dim : 128), 1);
 
+/** `value` with a batch axis of extent 1 before, if it is the same for all examples. */
+const withBatchAxis = (b: Builder, value: Value, rowAxes: readonly number[]): [Value, number[]] =>
+  value.batch ? [value, [...rowAxes]] : [b.reshape(value, [1, ...value.shape]), rowAxes.map((axis) => axis + 1)];
+
 /** `value` cut so that its batch axis is [outer, B, inner], without the cuts of extent 1; and where each old axis went. */
 function cut(b: Builder, value: Value): { value: Value; batch: number; axes: number[][] } {
   const place = value.batch;
-  if (!place) throw new Error(`value ${value.name}: expected examples in it, got shape [${value.shape}]`);
+  if (!place) return { value, batch: 0, axes: value.shape.map((_, axis) => [axis]) };
   const dim = value.shape[place.axis] ?? 1;
   const outer = quotient(quotient(dim, place.inner) ?? dim, b.batch) ?? 1;
   const pieces: Dim[] = [];
@@ -62,37 +74,37 @@ function cut(b: Builder, value: Value): { value: Value; batch: number; axes: num
   };
 }
 
-/** [rows, B, ...positions]: the given axes as rows, then the examples, then every other axis of extent above 1. */
+/** [rows, B, ...positions]: the given axes as rows, then the examples (extent 1 if all alike), then every other axis of extent above 1. */
 export function rowsFirst(b: Builder, value: Value, rowAxes: readonly number[]): Value {
-  const { value: split, batch, axes } = cut(b, value);
-  const rows = rowAxes.flatMap((axis) => axes[axis] ?? []);
+  const [placed, placedAxes] = withBatchAxis(b, value, rowAxes);
+  const { value: split, batch, axes } = cut(b, placed);
+  const rows = placedAxes.flatMap((axis) => axes[axis] ?? []);
   const rest = split.shape.map((_, axis) => axis).filter((axis) => axis !== batch && !rows.includes(axis));
   const moved = b.transpose(split, [...rows, batch, ...rest]);
   const positions = rest.map((axis) => split.shape[axis] ?? 1).filter((dim) => dim !== 1);
-  return b.reshape(moved, [estimateExact(rows.map((axis) => split.shape[axis] ?? 1)), b.batch, ...positions]);
+  return b.reshape(moved, [
+    numberOf(fixed(rows.map((axis) => split.shape[axis] ?? 1))),
+    split.shape[batch] ?? 1,
+    ...positions,
+  ]);
 }
 
 /** [B, rows, positions]. */
 export function examplesFirst(b: Builder, value: Value, rowAxes: readonly number[]): Value {
-  const { value: split, batch, axes } = cut(b, value);
-  const rows = rowAxes.flatMap((axis) => axes[axis] ?? []);
+  const [placed, placedAxes] = withBatchAxis(b, value, rowAxes);
+  const { value: split, batch, axes } = cut(b, placed);
+  const rows = placedAxes.flatMap((axis) => axes[axis] ?? []);
   const rest = split.shape.map((_, axis) => axis).filter((axis) => axis !== batch && !rows.includes(axis));
   const moved = b.transpose(split, [batch, ...rows, ...rest]);
-  const count = estimateExact(rows.map((axis) => split.shape[axis] ?? 1));
+  const count = numberOf(fixed(rows.map((axis) => split.shape[axis] ?? 1)));
   const positions = rest.map((axis) => split.shape[axis] ?? 1);
-  if (positions.every((dim) => typeof dim === "number")) return b.reshape(moved, [b.batch, count, numberOf(positions)]);
+  if (positions.every((dim) => typeof dim === "number"))
+    return b.reshape(moved, [split.shape[batch] ?? 1, count, numberOf(positions)]);
   return b.op("Reshape", [moved, b.ints([0, count, -1])], { allowzero: 0 });
 }
 
-function estimateExact(dims: readonly Dim[]): number {
-  return dims.reduce<number>((product, dim) => {
-    if (typeof dim !== "number") throw new Error(`a parameter's axis: expected a fixed extent, got ${dim}`);
-    return product * dim;
-  }, 1);
-}
-
 /** A cotangent summed over all axes that `target` broadcasts, and over each example's positions: [B, ...target]. */
-export function summedPerExample(b: Builder, g: Value, target: readonly number[]): Value {
+export function summedPerExample(b: Builder, g: Value, target: readonly Dim[]): Value {
   const { value, batch, axes } = cut(b, g);
   const lead = g.shape.length - target.length;
   const kept = g.shape.flatMap((_, axis) =>
@@ -105,16 +117,16 @@ export function summedPerExample(b: Builder, g: Value, target: readonly number[]
 }
 
 /** From the whole, [B, ...shape]. */
-export function held(b: Builder, value: Value, shape: number[]): PerExample {
-  const d = numberOf(shape);
+export function held(b: Builder, value: Value, shape: Dim[]): PerExample {
   return {
     shape,
     whole: () => value,
     at: (positions) => {
+      const d = numberOf(fixed(shape));
       const rows = b.transpose(b.reshape(value, [b.batch, d]), [1, 0]);
       return positions.length === d ? rows : b.gather(rows, positions);
     },
-    plan: () => ({ kind: "whole", cost: d }),
+    plan: () => ({ kind: "whole", cost: estimate(shape) }),
     factors: null,
   };
 }
@@ -140,7 +152,7 @@ export function summed(b: Builder, parts: readonly PerExample[]): PerExample {
 export function moved(
   b: Builder,
   inner: PerExample,
-  shape: number[],
+  shape: Dim[],
   targets: (position: number) => number[],
   whole: () => Value,
   scale: Value | null = null,
@@ -148,13 +160,14 @@ export function moved(
   const scaledRows = (positions: number[]) => {
     const rows = inner.at(positions);
     if (!scale) return rows;
-    const flat = b.reshape(scale, [numberOf(inner.shape)]);
+    const flat = b.reshape(scale, [numberOf(fixed(inner.shape))]);
     return b.mul(rows, b.reshape(b.gather(flat, positions), [positions.length, 1]));
   };
   const one = inner.factors;
   return {
     shape,
     at: (positions) => {
+      if (!inner.shape.every((dim) => typeof dim === "number")) return held(b, whole(), shape).at(positions);
       const lists = positions.map(targets);
       const depth = Math.max(...lists.map((list) => list.length), 1);
       const layers = Array.from({ length: depth }, (_, layer) => {

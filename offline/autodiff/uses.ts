@@ -123,7 +123,6 @@ const tooFew = (node: Node, got: string) =>
 /** y = x·W or W·x, where W may have axes before its last two. */
 const matmul: Use = (c, position, shape) => {
   const other = c.x(1 - position);
-  if (!other.batch) throw tooFew(c.node, "none");
   const isRight = position === 1;
   const vector = shape.length === 1;
   const matrix = vector ? (isRight ? [...shape, 1] : [1, ...shape]) : shape;
@@ -170,7 +169,6 @@ const gemm: Use = (c, position, shape) => {
     return held(b, b.scaled(summedPerExample(b, c.d, shape), real(c.node, "beta", 1)), shape);
   }
   const other = c.x(1 - position);
-  if (!other.batch) throw tooFew(c.node, "none");
   const [ta, tb] = [integer(c.node, "transA", 0), integer(c.node, "transB", 0)];
   const columns = shape[1] ?? 1;
   const isRight = position === 1;
@@ -181,7 +179,7 @@ const gemm: Use = (c, position, shape) => {
     x: other,
     xAxes: [xAxis],
     d: c.d,
-    dAxes: [isRight ? 1 : 0],
+    dAxes: [c.d.shape.length - (isRight ? 1 : 2)],
     shared: 1,
     scale: real(c.node, "alpha", 1),
     rows: (at) => {
@@ -191,12 +189,26 @@ const gemm: Use = (c, position, shape) => {
   });
 };
 
-/** An Einsum of the parameter with one other operand. */
+/** An Einsum of the parameter with others, whose own product is taken first. */
 const einsum: Use = (c, position, shape) => {
   const { operands, result } = einsumLabels(c.node);
-  const [w, x] = [operands[position] ?? "", operands[1 - position] ?? ""];
-  const value = operands.length === 2 ? c.x(1 - position) : null;
-  if (!value?.batch) throw tooFew(c.node, `${operands.length} operands`);
+  const w = operands[position] ?? "";
+  const others = operands.flatMap((labels, index) => (index === position ? [] : [{ labels, value: c.x(index) }]));
+  const [first] = others;
+  if (!first) throw tooFew(c.node, "one operand");
+  const seen = [...new Set(others.flatMap(({ labels }) => [...labels]))].filter(
+    (label) => w.includes(label) || result.includes(label),
+  );
+  const x = others.length === 1 ? first.labels : seen.join("");
+  const equation = `${others.map(({ labels }) => labels).join(",")}->${x}`;
+  const value =
+    others.length === 1
+      ? first.value
+      : c.b.op(
+          "Einsum",
+          others.map((other) => other.value),
+          { equation },
+        );
   const labels = [...w];
   const shared = labels.filter((label) => x.includes(label) && result.includes(label));
   const inX = labels.filter((label) => x.includes(label) && !result.includes(label));
@@ -298,10 +310,7 @@ export function lookupOfWhole(
 ): PerExample {
   const d = inner.whole();
   const span = indices.shape.length;
-  const rowAxes =
-    inner.shape.length === 0
-      ? []
-      : d.shape.flatMap((_, a) => (a > 0 && (a - 1 < axis || a - 1 >= axis + span) ? [a] : []));
+  const rowAxes = d.shape.flatMap((_, a) => (a > 0 && (a - 1 < axis || a - 1 >= axis + span) ? [a] : []));
   return lookup(b, shape, axis, d, indices, (v) => rowsFirst(b, v, rowAxes));
 }
 
@@ -330,11 +339,11 @@ function taps(b: Builder, shape: number[], t: Taps): PerExample {
   const plainCount = Number(t.plain.shape[1]);
   const positions = estimate(out);
   const axes = t.kernel.map((_, k) => k + 2);
-  const [begins, ends] = [t.pads.map(([begin]) => begin), t.pads.map(([, end]) => end)];
-  const image = () => {
-    const any = [...begins, ...ends].some((pad) => pad !== 0);
-    return any ? b.op("Pad", [t.padded, b.ints([...begins, ...ends]), b.scalar(0, t.padded), b.ints(axes)]) : t.padded;
-  };
+  const image = () =>
+    b.pad(
+      t.padded,
+      t.pads.map(([before, after], k) => ({ axis: k + 2, before, after })),
+    );
   /** What a kernel offset sees: of [·, ·, ...image] the entries under it, [·, ·, ...out]. */
   const under = (v: Value, offset: number) => {
     let rest = offset;

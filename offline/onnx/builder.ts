@@ -235,6 +235,24 @@ export function createBuilder(graph: Graph, batch: string) {
     ]);
   }
 
+  /**
+   * Zeros before and after along axes; amounts are extents, or int64 values of one entry. All axes are written out: onnxruntime
+   * reorders the amounts wrongly when it moves a Transpose through a Pad that names its axes.
+   */
+  function pad(x: Value, around: readonly { axis: number; before: Dim | Value; after: Dim | Value }[]): Value {
+    const amount = (axis: number, side: "before" | "after") => around.find((a) => a.axis === axis)?.[side] ?? 0;
+    const sides = (["before", "after"] as const).flatMap((side) => x.shape.map((_, axis) => amount(axis, side)));
+    if (sides.every((side) => side === 0)) return x;
+    const fixed = sides.every((side) => typeof side === "number");
+    const amounts = fixed
+      ? ints(sides)
+      : concat(
+          sides.map((side) => (typeof side === "object" ? side : extent(side))),
+          0,
+        );
+    return op("Pad", [x, amounts, scalar(0, x)]);
+  }
+
   const concat = (parts: readonly Value[], axis: number): Value => {
     const [only] = parts;
     return only && parts.length === 1 ? only : op("Concat", parts, { axis });
@@ -267,6 +285,7 @@ export function createBuilder(graph: Graph, batch: string) {
     sum,
     gather,
     slice,
+    pad,
     concat,
     filled,
     add: (a: Value, b: Value) => op("Add", [a, b]),

@@ -2,6 +2,7 @@
 import type { Builder } from "./builder.ts";
 import { floorQuotient, productOf, times } from "./dims.ts";
 import { ELEMENT, integer, type Node, real, text, type Value, where } from "./graph.ts";
+import { normalAxis } from "./infer.ts";
 
 type Decomposition = (b: Builder, node: Node) => Value;
 
@@ -136,6 +137,31 @@ function attention(b: Builder, node: Node): Value {
   return b.reshape(b.transpose(mixed, [0, 2, 1, 3]), [batch, length, times(queryHeads, value.shape[3] ?? 1)]);
 }
 
+/** A Pad of named axes as one of all axes (see the builder's `pad`). */
+function padOfAxes(b: Builder, node: Node): Value {
+  const x = operand(b, node, 0);
+  const named = b.contents(operand(b, node, 3));
+  const amounts = operand(b, node, 1);
+  if (!named) throw new Error(`${where(node)}: expected constant axes, got computed ones; export with fixed axes`);
+  const axes = named.map((axis) => normalAxis(Number(axis), x.shape.length));
+  const all = ["before", "after"].flatMap((_, side) =>
+    x.shape.map((_, axis) => {
+      const at = axes.indexOf(axis);
+      return at < 0 ? b.ints([0]) : b.op("Gather", [amounts, b.ints([at + side * axes.length])]);
+    }),
+  );
+  const known = b.contents(amounts);
+  const full = known
+    ? b.ints(
+        [0, 1].flatMap((side) =>
+          x.shape.map((_, axis) => Number(axes.includes(axis) ? known[axes.indexOf(axis) + side * axes.length] : 0)),
+        ),
+      )
+    : b.concat(all, 0);
+  const fill = node.inputs[2] ? operand(b, node, 2) : b.scalar(0, x);
+  return b.op("Pad", [x, full, fill], node.attributes);
+}
+
 const TABLE: Record<string, Decomposition> = {
   BatchNormalization: batchNormalisation,
   InstanceNormalization: instanceNormalisation,
@@ -143,13 +169,14 @@ const TABLE: Record<string, Decomposition> = {
   DepthToSpace: depthToSpace,
   SpaceToDepth: spaceToDepth,
   Attention: attention,
+  Pad: padOfAxes,
 };
 
 /** Adds what a composite node stands for, under its output's name; false if the node is not composite. */
 export function decompose(b: Builder, node: Node): boolean {
   const rule = node.domain === "" ? TABLE[node.op] : undefined;
   const [output] = node.outputs;
-  if (!rule || !output) return false;
+  if (!rule || !output || (node.op === "Pad" && !node.inputs[3])) return false;
   b.within(node.name || output);
   const result = rule(b, node);
   b.within("");

@@ -18,11 +18,27 @@ const names = files.flatMap((file) =>
   file.endsWith(".onnx") && files.includes(file.replace(".onnx", ".safetensors")) ? [file.slice(0, -5)] : [],
 );
 
+/** Cases that the compiler refuses, with the operator that stops it. */
+const refused = new Map([["op-grid-sample", "GridSample"]]);
+const compiling = names.filter((name) => !refused.has(name));
+
+test.each([...refused])("%s is refused, naming %s", async (name, operator) => {
+  const compile = compileGradient(`${folder}${name}.onnx`, {
+    loss: "cross-entropy",
+    r: { perLayer: 8 },
+    compressor: "uniform",
+    seed: 1,
+  });
+  await expect(compile).rejects.toThrow(
+    new RegExp(`node .* \\(${operator}\\): no rule for operator ${operator}; supported: Abs, `),
+  );
+});
+
 const lossKind = z.enum(["cross-entropy", "next-token", "binary-cross-entropy", "squared-error", "margin", "output"]);
 const aliases = z.record(z.string(), z.object({ parameter: z.string(), transposed: z.boolean() }));
 
 /** A few coordinates of each layer, computed one by one, and all of them, where whole gradients are cheaper. */
-test.each(names.flatMap((name) => [24, 100_000].map((perLayer) => [name, perLayer] as const)))(
+test.each(compiling.flatMap((name) => [24, 100_000].map((perLayer) => [name, perLayer] as const)))(
   "%s, %i per layer",
   async (name, perLayer) => {
     const { arrays, metadata } = readSafetensors(`${folder}${name}.safetensors`);
@@ -90,7 +106,7 @@ test.each(names.flatMap((name) => [24, 100_000].map((perLayer) => [name, perLaye
       }
       compared += got.length;
       // Where a gradient is zero by symmetry (a bias before a normalisation), against what is typical in the model.
-      const scale = Math.max(norm(want), 1e-3 * typical * Math.sqrt(want.length));
+      const scale = Math.max(norm(want), 1e-2 * typical * Math.sqrt(want.length));
       expect(norm(got.map((entry, index) => entry - (want[index] ?? 0))) / (scale || 1), parameter).toBeLessThan(1e-4);
       if (perLayer === 100_000) expect(got.length, parameter).toBe(grad.data.length);
     }

@@ -1,5 +1,5 @@
 /** Gradients of operators that pick and place entries by index. */
-import { productOf } from "../../onnx/dims.ts";
+import { minus, productOf } from "../../onnx/dims.ts";
 import { integer, text, type Value, where } from "../../onnx/graph.ts";
 import { normalAxis } from "../../onnx/infer.ts";
 import type { Rule, RuleContext } from "../rule.ts";
@@ -18,15 +18,10 @@ const gather: Rule = (c) => [
     const d = b.reshape(c.d, pickedShape);
     if (fixed?.length === 1 && fixed[0] !== undefined && typeof extent === "number") {
       const at = fixed[0] < 0 ? fixed[0] + extent : fixed[0];
-      return b.op("Pad", [d, b.ints([at, extent - 1 - at]), b.scalar(0, d), b.ints([axis])]);
+      return b.pad(d, [{ axis, before: at, after: extent - 1 - at }]);
     }
     if (fixed?.length === 1 && fixed[0] === 0) {
-      return b.op("Pad", [
-        d,
-        b.concat([b.ints([0]), b.sub(b.extent(extent), b.ints([1]))], 0),
-        b.scalar(0, d),
-        b.ints([axis]),
-      ]);
+      return b.pad(d, [{ axis, before: 0, after: minus(extent, 1) }]);
     }
     const line = x.shape.map((_, a) => (a === axis ? productOf(indices.shape) : 1));
     const spread = b.op("Expand", [b.reshape(indices, line), b.shape(pickedShape)]);

@@ -105,19 +105,11 @@ export function transposedWindows(
   const short = sizes.flatMap((size, k) => (result.shape[k + 2] === size ? [] : [k + 2]));
   if (short.length === 0) return result;
   // An open image size: fill up to it while running.
-  const missing = b.sub(
-    b.shape(short.map((axis) => sizes[axis - 2] ?? 1)),
-    b.concat(
-      short.map((axis) => b.op("Shape", [result], { start: axis, end: axis + 1 })),
-      0,
-    ),
-  );
-  const filled = b.op("Pad", [
-    result,
-    b.concat([b.op("Mul", [missing, b.ints([0])]), missing], 0),
-    b.scalar(0, d),
-    b.ints(short),
-  ]);
+  const around = short.map((axis) => {
+    const got = b.op("Shape", [result], { start: axis, end: axis + 1 });
+    return { axis, before: 0, after: b.sub(b.extent(sizes[axis - 2] ?? 1), got) };
+  });
+  const filled = b.pad(result, around);
   return b.reshape(filled, [...result.shape.slice(0, 2), ...sizes]);
 }
 

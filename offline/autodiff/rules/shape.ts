@@ -47,7 +47,7 @@ const slice: Rule = (c) => [
       if (step === 1 && typeof end === "number") {
         const from = typeof start === "number" && start < 0 ? plus(extent, start) : start;
         const after = plus(plus(extent, times(from, -1)), times(d.shape[axis] ?? 0, -1));
-        return padded(c, d, axis, from, after);
+        return b.pad(d, [{ axis, before: from, after }]);
       }
       if (typeof extent !== "number" || typeof start !== "number" || typeof end !== "number") {
         throw new Error(
@@ -81,23 +81,14 @@ function sliceAtRunTime(c: RuleContext) {
   if (!axes || !unit)
     throw new Error(`${where(c.node)}: expected constant axes and steps of 1, got others; export with a fixed slice`);
   const named = axes.map((axis) => normalAxis(axis, x.shape.length));
-  const extent = b.concat(
-    named.map((axis) => b.extent(x.shape[axis] ?? 1)),
-    0,
-  );
-  const kept = b.concat(
-    named.map((axis) => b.extent(c.d.shape[axis] ?? 1)),
-    0,
-  );
   const zero = b.ints([0]);
-  const wrapped = b.where(b.op("Less", [c.x(1), zero]), b.add(c.x(1), extent), c.x(1));
-  const after = b.sub(b.sub(extent, wrapped), kept);
-  const d = b.op("Pad", [c.d, b.concat([wrapped, after], 0), b.scalar(0, c.d), b.ints(named)]);
-  return b.reshape(d, x.shape);
-}
-
-function padded(c: RuleContext, d: RuleContext["d"], axis: number, before: Dim, after: Dim) {
-  return c.b.op("Pad", [d, c.b.shape([before, after]), c.b.scalar(0, d), c.b.ints([axis])]);
+  const around = named.map((axis, index) => {
+    const start = b.gather(c.x(1), [index]);
+    const extent = b.extent(x.shape[axis] ?? 1);
+    const before = b.where(b.op("Less", [start, zero]), b.add(start, extent), start);
+    return { axis, before, after: b.sub(b.sub(extent, before), b.extent(c.d.shape[axis] ?? 1)) };
+  });
+  return b.reshape(b.pad(c.d, around), x.shape);
 }
 
 const pad: Rule = (c) => [
@@ -123,7 +114,7 @@ const pad: Rule = (c) => [
         const last = plus(d.shape[axis] ?? 1, -Math.max(end, 0));
         d = b.slice(d, [{ axis, start: Math.max(begin, 0), end: last }]);
       }
-      if (begin < 0 || end < 0) d = padded(c, d, axis, Math.max(-begin, 0), Math.max(-end, 0));
+      if (begin < 0 || end < 0) d = b.pad(d, [{ axis, before: Math.max(-begin, 0), after: Math.max(-end, 0) }]);
     });
     return d;
   },
