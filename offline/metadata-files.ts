@@ -1,6 +1,8 @@
 /** What an index says of each example beside its vector: ids, columns, pictures. */
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
-import { encode as encodePng } from "fast-png";
+import { availableParallelism } from "node:os";
+import { Worker } from "node:worker_threads";
 import { Packr } from "msgpackr";
 import { imagePackHead } from "../src/core/image-pack.ts";
 import type { Metadata } from "../src/core/manifest.ts";
@@ -51,14 +53,46 @@ export async function writeMetadata(
   writeFileSync(path, msgpack.pack(metadata));
 }
 
+/** Pictures handed to an encoder at once. */
+const CHUNK = 500;
+
+/** Encodes the pictures of the given rows on all cores: [rows] PNG files. */
+async function encodeImages(image: NonNullable<Dataset["image"]>, rows: readonly number[]): Promise<Uint8Array[]> {
+  const chunks = Array.from({ length: Math.ceil(rows.length / CHUNK) }, (_, index) =>
+    rows.slice(index * CHUNK, (index + 1) * CHUNK),
+  );
+  const files: Uint8Array[][] = new Array(chunks.length);
+  const threads = Array.from(
+    { length: Math.min(chunks.length, availableParallelism()) },
+    () =>
+      new Worker(new URL("./image-encoder.ts", import.meta.url), {
+        resourceLimits: { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 128 },
+      }),
+  );
+  try {
+    let next = 0;
+    await Promise.all(
+      threads.map(async (thread) => {
+        while (next < chunks.length) {
+          const chunk = next++;
+          const images = await Promise.all(chunks[chunk]!.map(image));
+          const done = once(thread, "message");
+          thread.postMessage({ chunk, images });
+          const [answer]: { files: Uint8Array[] }[] = await done;
+          files[chunk] = answer!.files;
+        }
+      }),
+    );
+  } finally {
+    await Promise.all(threads.map((thread) => thread.terminate()));
+  }
+  return files.flat();
+}
+
 /** Writes the pictures of the given rows; nothing when the dataset has none. */
 export async function writeImages(path: string, dataset: Dataset, rows: readonly number[]): Promise<void> {
   if (!dataset.image) return;
-  const pictures: Uint8Array[] = [];
-  for (const row of rows) {
-    const { width, height, channels, pixels } = await dataset.image(row);
-    pictures.push(encodePng({ width, height, data: pixels, channels, depth: 8 }));
-  }
+  const pictures = await encodeImages(dataset.image, rows);
   const writer = openWriter(path);
   writer.write(imagePackHead(pictures.map((picture) => picture.length)));
   for (const picture of pictures) writer.write(picture);

@@ -54,14 +54,14 @@ export function progressTo(output: Output): Progress {
         advance: (more) => {
           count += more;
           const { speed, left, memory } = figures();
-          bar?.update(count, { speed: Math.round(speed), memory });
+          bar?.update(Math.round(count), { speed: Math.round(speed), memory });
           if (output !== "terminal" && performance.now() - lastLine > 5000) {
             lastLine = performance.now();
             if (output === "json")
               event({ event: "progress", step: name, count, total, unit, perSecond: speed, secondsLeft: left });
             else
               say(
-                `${name.padEnd(8)} ${count}/${total} ${unit}, ${Math.round(speed)}/s, ${Math.ceil(left)} s left, peak ${memory} MB`,
+                `${name.padEnd(8)} ${Math.round(count)}/${total} ${unit}, ${Math.round(speed)}/s, ${Math.ceil(left)} s left, peak ${memory} MB`,
               );
           }
         },
@@ -80,7 +80,7 @@ export function progressTo(output: Output): Progress {
               note,
             });
           } else {
-            const pace = count > 1 ? `, ${count} ${unit} at ${Math.round(speed)}/s` : "";
+            const pace = count > 1 ? `, ${Math.round(count)} ${unit} at ${Math.round(speed)}/s` : "";
             say(`${name.padEnd(8)} ${elapsed.toFixed(1)} s${pace}, peak ${memory} MB${note ? `: ${note}` : ""}`);
           }
         },
