@@ -32,8 +32,16 @@ export function createBuilder(graph: Graph, batch: string) {
   const seen = new Map<string, Value[]>();
   /** Where each symbol can be read when the graph runs. */
   const sources = new Map<string, { value: Value; axis: number }>();
+  const taken = new Set([...graph.initializers.keys(), ...graph.nodes.flatMap((node) => node.outputs)]);
   let counter = 0;
   let scope = "";
+
+  /** A name that the model does not use. */
+  function fresh(stem: string): string {
+    let name = `${stem}.${counter++}`;
+    while (taken.has(name)) name = `${stem}.${counter++}`;
+    return name;
+  }
 
   function record(value: Value): Value {
     values.set(value.name, value);
@@ -155,7 +163,7 @@ export function createBuilder(graph: Graph, batch: string) {
     const key = JSON.stringify([op, names, attributes, count]);
     const before = seen.get(key);
     if (before) return before;
-    const name = `${scope}${op}.${counter++}`;
+    const name = fresh(`${scope}${op}`);
     const outputs = Array.from({ length: count }, (_, index) => (index === 0 ? name : `${name}:${index}`));
     const added = append({ name, op, domain: "", inputs: names, outputs, attributes });
     seen.set(key, added);
@@ -172,7 +180,7 @@ export function createBuilder(graph: Graph, batch: string) {
     const key = `${type}[${shape}]${Array.from(entries).join()}`;
     const before = constants.get(key);
     if (before) return before;
-    const name = `constant.${counter++}`;
+    const name = fresh("constant");
     initializers.set(name, tensorOf(type, shape, entries));
     const made = fromInitializer(name);
     constants.set(key, made);

@@ -1,0 +1,133 @@
+/** What collecting compressed gradients costs beside a forward pass, and which part of it is gathering coordinates. */
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as ort from "onnxruntime-node";
+import * as z from "zod";
+import { type CompileOptions, compileGradient } from "../compile.ts";
+import { atMost, type Figure } from "./figure.ts";
+import { gpt2, resnet9 } from "./models.ts";
+
+const THREADS = 2;
+const R = 1024;
+
+type Feeds = Record<string, ort.Tensor>;
+
+interface Subject {
+  name: string;
+  model: Uint8Array;
+  loss: CompileOptions["loss"];
+  feeds: Feeds;
+  target: ort.Tensor;
+  batch: number;
+  goal: number;
+}
+
+function subjects(): Subject[] {
+  const [batch, length, vocabulary] = [8, 128, 2048];
+  const ids = BigInt64Array.from({ length: batch * length }, (_, at) => BigInt((at * 7919) % vocabulary));
+  const images = 16;
+  const pixels = Float32Array.from({ length: images * 3 * 32 * 32 }, (_, at) => Math.sin(at));
+  return [
+    {
+      name: "GPT-2-like (d = 11 M, 128 tokens)",
+      model: gpt2({ layers: 6, width: 384, heads: 6, vocabulary, length }),
+      loss: "next-token",
+      feeds: { input_ids: new ort.Tensor("int64", ids, [batch, length]) },
+      target: new ort.Tensor("int64", ids, [batch, length]),
+      batch,
+      goal: 3.0,
+    },
+    {
+      name: "ResNet-9 (d = 6.6 M, 32 × 32)",
+      model: resnet9(64),
+      loss: "cross-entropy",
+      feeds: { image: new ort.Tensor("float32", pixels, [images, 3, 32, 32]) },
+      target: new ort.Tensor(
+        "int64",
+        BigInt64Array.from({ length: images }, (_, at) => BigInt(at % 10)),
+        [images],
+      ),
+      batch: images,
+      goal: 3.5,
+    },
+  ];
+}
+
+/** Median milliseconds of a run. */
+async function time(session: ort.InferenceSession, feeds: Feeds, outputs: string[]): Promise<number> {
+  const times: number[] = [];
+  for (let run = 0; run < 6; run++) {
+    const start = performance.now();
+    await session.run(feeds, outputs);
+    if (run > 0) times.push(performance.now() - start);
+  }
+  return times.sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? Number.NaN;
+}
+
+const events = z.array(z.object({ name: z.string(), cat: z.string(), dur: z.number() }));
+
+/** The share of a graph's kernel time in nodes that gather coordinates. */
+async function gatherShare(graph: Uint8Array, feeds: Feeds, folder: string): Promise<number> {
+  const session = await ort.InferenceSession.create(graph, {
+    intraOpNumThreads: THREADS,
+    enableProfiling: true,
+    profileFilePrefix: join(folder, "profile"),
+  });
+  for (let run = 0; run < 3; run++) await session.run(feeds, ["loss", "gradient"]);
+  session.endProfiling();
+  const file =
+    (await readdir(folder))
+      .filter((name) => name.startsWith("profile"))
+      .sort()
+      .at(-1) ?? "";
+  const kernels = events
+    .parse(JSON.parse(await readFile(join(folder, file), "utf8")))
+    .filter((event) => event.name.endsWith("_kernel_time"));
+  await session.release();
+  const total = kernels.reduce((sum, event) => sum + event.dur, 0);
+  return kernels.reduce((sum, event) => sum + (event.name.startsWith("gradient of ") ? event.dur : 0), 0) / total;
+}
+
+export async function measure(): Promise<Figure[]> {
+  const folder = await mkdtemp(join(tmpdir(), "influence-bench-"));
+  const figures: Figure[] = [];
+  try {
+    for (const subject of subjects()) {
+      const path = join(folder, "model.onnx");
+      await writeFile(path, subject.model);
+      const options = { intraOpNumThreads: THREADS };
+      const forward = await ort.InferenceSession.create(subject.model, options);
+      const plain = await time(forward, subject.feeds, ["logits"]);
+      await forward.release();
+      figures.push(atMost(`${subject.name}: forward pass, per example`, plain / subject.batch, "ms"));
+      for (const perLayer of [64, R, 4096]) {
+        const { graph } = await compileGradient(path, {
+          loss: subject.loss,
+          r: { perLayer },
+          compressor: "uniform",
+          seed: 1,
+        });
+        const feeds = { ...subject.feeds, target: subject.target };
+        const session = await ort.InferenceSession.create(graph, options);
+        const ratio = (await time(session, feeds, ["loss", "gradient"])) / plain;
+        await session.release();
+        const asked = perLayer === R;
+        figures.push(
+          atMost(
+            `${subject.name}: collecting at r = ${perLayer} a layer ÷ forward`,
+            ratio,
+            "×",
+            asked ? subject.goal : null,
+          ),
+        );
+        if (!asked) continue;
+        const share = await gatherShare(graph, feeds, folder);
+        figures.push(atMost(`${subject.name}: share of gathering at r = ${perLayer}`, 100 * share, "%", 15));
+      }
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+  return figures;
+}
