@@ -24,15 +24,16 @@ export function sumGroups(
   count: number,
   filter: Uint8Array | null,
 ): GroupSums {
-  const { n, tier } = resident;
+  const { n, tier, order } = resident;
   if (groups.length !== n) throw new RangeError(`groups: expected one of each of ${n} rows, got ${groups.length}`);
   const sums = { sum: new Float64Array(count), count: new Uint32Array(count), error: new Float64Array(count) };
   const has = (row: number) => filter === null || ((filter[row >> 3] >> (row & 7)) & 1) === 1;
   for (let row = 0; row < n; row++) if (groups[row] in sums.count && has(row)) sums.count[groups[row]]++;
   if (query === null) return sums;
   scanAll(resident, query, filter, (part) => {
-    const truths = tier === "rows" ? exactDots(resident, query, part.rows) : null;
-    const { rows, dots, widths } = tier === "fine" ? narrow(resident, query, part) : part;
+    const rows = part.places.map((place) => order[place]);
+    const truths = tier === "rows" ? exactDots(resident, query, rows) : null;
+    const { dots, widths } = tier === "fine" ? narrow(resident, query, part) : part;
     rows.forEach((row, index) => {
       const group = groups[row];
       if (!(group in sums.count)) return;

@@ -1,6 +1,7 @@
 /**
  * Quantised rows. coarse.bin holds int8 codes c and a scale s, so that x̂ = s·c ≈ x' = T p̃; fine.bin the same of the residual
- * x' − x̂. Each row carries norms, rounded up, from which search.ts bounds q·(x' − x̂) by Cauchy-Schwarz.
+ * x' − x̂. Each row carries norms, rounded up, from which search.ts bounds q·(x' − x̂) by Cauchy-Schwarz. In both files rows lie by
+ * falling norm, so that a scan can stop where no further row is long enough to matter.
  */
 import { align, HEADER_BYTES } from "./header.ts";
 
@@ -18,13 +19,20 @@ export interface PlaneLayout {
   bytes: number;
 }
 
+/** coarse.bin also says which row lies at each place: u32 [n]. */
+export interface CoarseLayout extends PlaneLayout {
+  orderAt: number;
+}
+
 /** Codes of R coordinates are padded with zeros to whole SIMD vectors. */
 export const strideOf = (dimension: number): number => Math.ceil(dimension / 16) * 16;
 
 /** coarse.bin: its rows lie in groups of four, the last group filled up with zeros. */
-export function coarseLayout(n: number, dimension: number): PlaneLayout {
-  const codesAt = HEADER_BYTES + align(n * COARSE_TERMS);
-  return { termsAt: HEADER_BYTES, codesAt, bytes: codesAt + align(Math.ceil(n / 4) * 4 * strideOf(dimension)) };
+export function coarseLayout(n: number, dimension: number): CoarseLayout {
+  const termsAt = HEADER_BYTES + align(4 * n);
+  const codesAt = termsAt + align(n * COARSE_TERMS);
+  const bytes = codesAt + align(Math.ceil(n / 4) * 4 * strideOf(dimension));
+  return { orderAt: HEADER_BYTES, termsAt, codesAt, bytes };
 }
 
 /** fine.bin: its rows lie one after another, because they are read one at a time. */

@@ -4,8 +4,8 @@ import { align, checkHeader } from "./header.ts";
 import { type Kernel, type KernelExports, queryBytes } from "./kernel/kernel.ts";
 import { checkListed, loadInto } from "./load.ts";
 import { FILES, type Manifest } from "./manifest.ts";
-import { coarseLayout, fineLayout, strideOf } from "./plane.ts";
-import type { IndexSource } from "./source.ts";
+import { COARSE_TERMS, coarseLayout, fineLayout, strideOf } from "./plane.ts";
+import { CorruptIndexError, type IndexSource } from "./source.ts";
 
 /** Which full or finer rows are in memory beside the coarse plane. */
 export type Tier = "rows" | "fine" | "coarse";
@@ -13,7 +13,9 @@ export type Tier = "rows" | "fine" | "coarse";
 /** Rows of the source kept in memory between queries, where rows are not resident. */
 export const KEPT_BYTES = 2 * 1024 * 1024;
 /** Rows that one call of the kernel takes at most. */
-export const CHUNK_ROWS = 2048;
+export const CHUNK_ROWS = 1024;
+/** Places after which a scan looks whether it may stop. */
+export const STEP_ROWS = 256;
 /** Queries whose coordinates the kernel's memory holds at once. */
 export const QUERIES_AT_ONCE = 256;
 
@@ -104,6 +106,10 @@ export interface Resident {
   at: Addresses;
   kernel: KernelExports;
   basis: Basis;
+  /** [n] the row at each place of the planes. */
+  order: Uint32Array;
+  /** [⌈n / STEP_ROWS⌉] the longest norm at the places from step · STEP_ROWS on. */
+  ceilings: Float64Array;
   /** [n] CRC-32 of each row of rows.f32; empty where the rows are resident. */
   checksums: Uint32Array;
 }
@@ -139,5 +145,21 @@ export async function loadResident(
     checkHeader(FILES.fine, await load(FILES.fine, at.second, fine), { kind: "fine", n, dimension, stride });
   }
   const checksums = new Uint32Array(kernel.memory.buffer, at.checksums, tier === "rows" ? 0 : n);
-  return { n, dimension, tier, at, kernel, basis, checksums };
+  const { orderAt, termsAt } = coarseLayout(n, dimension);
+  const order = new Uint32Array(kernel.memory.buffer, at.coarse + orderAt, n);
+  const unknown = order.find((row) => row >= n);
+  if (unknown !== undefined) throw new CorruptIndexError(FILES.coarse, `rows of 0 … ${n - 1}`, `row ${unknown}`);
+  const terms = new Float32Array(kernel.memory.buffer, at.coarse + termsAt, (n * COARSE_TERMS) / 4);
+  return { n, dimension, tier, at, kernel, basis, order, ceilings: ceilingsOf(terms), checksums };
+}
+
+function ceilingsOf(terms: Float32Array): Float64Array {
+  const n = terms.length / 4;
+  const ceilings = new Float64Array(Math.ceil(n / STEP_ROWS));
+  let longest = 0;
+  for (let place = n - 1; place >= 0; place--) {
+    longest = Math.max(longest, terms[4 * place + 1]);
+    if (place % STEP_ROWS === 0) ceilings[place / STEP_ROWS] = longest;
+  }
+  return ceilings;
 }

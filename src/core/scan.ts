@@ -4,13 +4,11 @@ import { queryBytes } from "./kernel/kernel.ts";
 import { COARSE_TERMS, coarseLayout, FINE_TERMS, fineLayout, strideOf } from "./plane.ts";
 import type { PreparedQuery } from "./query.ts";
 import { writeQuery } from "./query.ts";
-import { CHUNK_ROWS, QUERIES_AT_ONCE, type Resident } from "./resident.ts";
+import { CHUNK_ROWS, QUERIES_AT_ONCE, type Resident, STEP_ROWS } from "./resident.ts";
 import { type Best, type Candidates, keepReaching, kthLargest } from "./topk.ts";
 
 /** Bytes of codes that stay in the processor's second-level cache while a batch of queries is multiplied with them. */
 const CACHED_BYTES = 192 * 1024;
-/** The first rows set the bounds that spare the later ones. */
-const FIRST_ROWS = 256;
 
 /** One query's state during a scan. */
 interface Scanning {
@@ -18,44 +16,67 @@ interface Scanning {
   high: Best;
   low: Best;
   found: Candidates;
+  /** Places scanned so far; the rest, if any, is too short to matter. */
+  scanned: number;
+}
+
+export interface Scanned {
+  /** The rows whose interval reaches the k-th best of an end. */
+  candidates: Candidates;
+  /** Places that were scanned: all, or the longest rows until the next could not matter. */
+  scanned: number;
 }
 
 /**
- * Scans all rows, or those of the bitmap `filter`, for up to QUERIES_AT_ONCE queries, each row read once from memory. Returns for
- * each query the rows whose interval reaches the k-th best of an end.
+ * Scans all rows, or those of the bitmap `filter`, for up to QUERIES_AT_ONCE queries, each row read once from memory. A query
+ * leaves the scan when ‖q‖ times the longest norm ahead reaches neither bound.
  */
 export function scan(
   resident: Resident,
   queries: readonly PreparedQuery[],
   k: number,
   filter: Uint8Array | null,
-): Candidates[] {
-  const { n, dimension } = resident;
+): Scanned[] {
+  const { n, dimension, ceilings } = resident;
   const states = queries.map(
     (query): Scanning => ({
       query,
       high: kthLargest(k, 0),
       low: kthLargest(k, 0),
-      found: { rows: [], dots: [], widths: [] },
+      found: { places: [], dots: [], widths: [] },
+      scanned: 0,
     }),
   );
-  const scanRows = place(resident, queries, filter);
-  const cached = Math.min(CHUNK_ROWS, Math.max(8, Math.floor(CACHED_BYTES / strideOf(dimension) / 8) * 8));
-  const chunk = queries.length === 1 ? CHUNK_ROWS : cached;
-  for (let first = 0; first < n; ) {
-    const count = Math.min(first === 0 ? Math.min(FIRST_ROWS, chunk) : chunk, n - first);
-    states.forEach(({ high, low, found }, slot) => {
-      scanRows(slot, first, count, high.bound, -low.bound, (row, dot, width) => {
-        found.rows.push(row);
+  const scanPlaces = place(resident, queries, filter);
+  const cached = Math.max(8, Math.floor(CACHED_BYTES / strideOf(dimension) / 8) * 8);
+  const chunk = queries.length === 1 ? CHUNK_ROWS : Math.min(CHUNK_ROWS, cached);
+  let open = states.map((state, slot) => ({ state, slot }));
+  for (let first = 0; first < n && open.length > 0; ) {
+    // The first rows set the bounds that spare the later ones.
+    const count = Math.min(first === 0 ? STEP_ROWS : CHUNK_ROWS, chunk, n - first);
+    const next = first + count;
+    for (const { state, slot } of open) {
+      const { high, low, found } = state;
+      scanPlaces(slot, first, count, high.bound, -low.bound, (place, dot, width) => {
+        found.places.push(place);
         found.dots.push(dot);
         found.widths.push(width);
         high.offer(dot - width);
         low.offer(-(dot + width));
       });
+      state.scanned = next;
+    }
+    const ceiling = ceilings[Math.floor(next / STEP_ROWS)] ?? 0;
+    open = open.filter(({ state: { query, high, low } }) => {
+      const farthest = (query.residualFactor + query.normFactor) * ceiling;
+      return farthest > 0 && farthest >= Math.min(high.bound, low.bound);
     });
-    first += count;
+    first = next;
   }
-  return states.map(({ high, low, found }) => keepReaching(found, high.bound, -low.bound));
+  return states.map(({ high, low, found, scanned }) => ({
+    candidates: keepReaching(found, high.bound, -low.bound),
+    scanned,
+  }));
 }
 
 /** Visits every row of the bitmap `filter`, or all, in parts: its dot and the width of its interval. Rows of zeros may be left out. */
@@ -65,12 +86,12 @@ export function scanAll(
   filter: Uint8Array | null,
   visit: (part: Candidates) => void,
 ): void {
-  const scanRows = place(resident, [query], filter);
+  const scanPlaces = place(resident, [query], filter);
   for (let first = 0; first < resident.n; first += CHUNK_ROWS) {
-    const part: Candidates = { rows: [], dots: [], widths: [] };
+    const part: Candidates = { places: [], dots: [], widths: [] };
     // Bounds of zero exclude only what is zero for certain.
-    scanRows(0, first, Math.min(CHUNK_ROWS, resident.n - first), 0, 0, (row, dot, width) => {
-      part.rows.push(row);
+    scanPlaces(0, first, Math.min(CHUNK_ROWS, resident.n - first), 0, 0, (place, dot, width) => {
+      part.places.push(place);
       part.dots.push(dot);
       part.widths.push(width);
     });
@@ -80,7 +101,7 @@ export function scanAll(
 
 /** Puts queries and filter into the kernel's memory; returns its scan of some rows for the query in a slot. */
 function place(resident: Resident, queries: readonly PreparedQuery[], filter: Uint8Array | null) {
-  const { n, kernel, at, dimension } = resident;
+  const { n, kernel, at, dimension, order } = resident;
   if (queries.length > QUERIES_AT_ONCE) {
     throw new RangeError(`queries: expected at most ${QUERIES_AT_ONCE} at once, got ${queries.length}; ask in parts`);
   }
@@ -91,8 +112,8 @@ function place(resident: Resident, queries: readonly PreparedQuery[], filter: Ui
   queries.forEach(({ codes }, slot) => {
     writeQuery(codes, new Uint8Array(buffer, at.queries + slot * slotBytes, slotBytes), stride);
   });
-  if (filter !== null) new Uint8Array(buffer, at.filter, filter.length).set(filter);
-  const rows = new Uint32Array(buffer, at.rowList, CHUNK_ROWS);
+  if (filter !== null) filterPlaces(order, filter, new Uint8Array(buffer, at.filter, filter.length));
+  const places = new Uint32Array(buffer, at.rowList, CHUNK_ROWS);
   const pairs = new Float64Array(buffer, at.pairs, 2 * CHUNK_ROWS);
   return (
     slot: number,
@@ -100,7 +121,7 @@ function place(resident: Resident, queries: readonly PreparedQuery[], filter: Ui
     count: number,
     high: number,
     low: number,
-    visit: (row: number, dot: number, width: number) => void,
+    visit: (place: number, dot: number, width: number) => void,
   ) => {
     const { residualFactor, normFactor, highFactor } = queries[slot];
     const written = kernel.scan(
@@ -119,8 +140,17 @@ function place(resident: Resident, queries: readonly PreparedQuery[], filter: Ui
       at.rowList,
       at.pairs,
     );
-    for (let entry = 0; entry < written; entry++) visit(rows[entry], pairs[2 * entry], pairs[2 * entry + 1]);
+    for (let entry = 0; entry < written; entry++) visit(places[entry], pairs[2 * entry], pairs[2 * entry + 1]);
   };
+}
+
+/** A bitmap of rows as a bitmap of places. */
+function filterPlaces(order: Uint32Array, filter: Uint8Array, target: Uint8Array): void {
+  target.fill(0);
+  for (let place = 0; place < order.length; place++) {
+    const row = order[place];
+    target[place >> 3] |= ((filter[row >> 3] >> (row & 7)) & 1) << (place & 7);
+  }
 }
 
 /** The candidates' intervals with the fine plane added. */
@@ -130,14 +160,14 @@ export function narrow(resident: Resident, query: PreparedQuery, candidates: Can
   const fine = fineLayout(n, dimension);
   const norms = new Float32Array(buffer, at.coarse + coarseLayout(n, dimension).termsAt, (n * COARSE_TERMS) / 4);
   const residuals = new Float32Array(buffer, at.second + fine.termsAt, (n * FINE_TERMS) / 4);
-  const left = inChunks(resident, candidates.rows, query.rotated, (rows, count, out) =>
+  const left = inChunks(resident, candidates.places, query.rotated, (rows, count, out) =>
     kernel.refine(at.second + fine.termsAt, at.second + fine.codesAt, strideOf(dimension), rows, count, at.values, out),
   );
   return {
-    rows: candidates.rows,
+    places: candidates.places,
     dots: candidates.dots.map((dot, index) => dot + left[index]),
-    widths: candidates.rows.map(
-      (row) => query.residualFactor * residuals[2 * row + 1] + query.normFactor * norms[4 * row + 1],
+    widths: candidates.places.map(
+      (place) => query.residualFactor * residuals[2 * place + 1] + query.normFactor * norms[4 * place + 1],
     ),
   };
 }

@@ -5,7 +5,7 @@ import { FILES, type Manifest } from "./manifest.ts";
 import { type PreparedQuery, prepareQuery } from "./query.ts";
 import { chooseTier, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Tier } from "./resident.ts";
 import { RowReader } from "./row-reader.ts";
-import { exactDots, narrow, scan } from "./scan.ts";
+import { exactDots, narrow, type Scanned, scan } from "./scan.ts";
 import type { IndexSource } from "./source.ts";
 import { best, type Candidates, keepReaching, kthLargest, prune } from "./topk.ts";
 
@@ -22,6 +22,8 @@ export interface SearchAnswer {
   harmful: Neighbour[];
   /** True when the order and the members are proved (certified), not only likely. */
   exact: boolean;
+  /** Rows that the coarse scan read: the longest ones, until no further row could matter. */
+  scanned: number;
   /** Rows whose interval from the coarse plane reached the k-th best, and rows read in full precision. */
   survivors: number;
   rescored: number;
@@ -85,27 +87,31 @@ export function openSearcher(
 export async function openTier(manifest: Manifest, source: IndexSource, kernel: Kernel, tier: Tier): Promise<Searcher> {
   const { n, dimension } = manifest;
   const resident = await loadResident(manifest, source, kernel, tier);
-  const keptRows = tier === "rows" ? 0 : Math.floor(KEPT_BYTES / (4 * dimension));
-  const reader = new RowReader(source, FILES.rows, dimension, resident.checksums, keptRows);
+  const capacity = tier === "rows" ? 0 : Math.floor(KEPT_BYTES / (4 * dimension));
+  const reader = new RowReader(source, FILES.rows, dimension, resident.checksums, capacity);
 
   const answer = async (
     query: PreparedQuery,
-    candidates: Candidates,
+    { candidates, scanned }: Scanned,
     k: number,
     scanMs: number,
   ): Promise<SearchAnswer> => {
     const started = kernel.now();
     const kept = tier === "fine" ? prune(narrow(resident, query, candidates), k) : candidates;
-    const truths = tier === "rows" ? exactDots(resident, query, kept.rows) : null;
+    const keptRows = kept.places.map((place) => resident.order[place]);
+    const truths = tier === "rows" ? exactDots(resident, query, keptRows) : null;
     const refined = kernel.now();
     const { rows, dots, fetched } =
-      truths === null ? await readDots(reader, query, kept, k) : { rows: kept.rows, dots: truths, fetched: 0 };
+      truths === null
+        ? await readDots(reader, query, kept, resident.order, k)
+        : { rows: keptRows, dots: truths, fetched: 0 };
     const neighbours = (sign: 1 | -1) => best(rows, dots, k, sign).map(({ row, dot }) => ({ row, influence: -dot }));
     return {
       helpful: neighbours(1),
       harmful: neighbours(-1),
       exact: true,
-      survivors: candidates.rows.length,
+      scanned,
+      survivors: candidates.places.length,
       rescored: rows.length,
       fetched,
       milliseconds: { scan: scanMs, refine: refined - started, read: kernel.now() - refined },
@@ -128,12 +134,12 @@ export async function openTier(manifest: Manifest, source: IndexSource, kernel: 
     const started = kernel.now();
     const queries = gradients.map((gradient) => prepareQuery(resident.basis, gradient));
     const asked = queries.filter((query) => query !== null);
-    const candidates = scan(resident, asked, k, filter ?? null);
+    const scans = scan(resident, asked, k, filter ?? null);
     const scanMs = (kernel.now() - started) / gradients.length;
     const answers: SearchAnswer[] = [];
     let next = 0;
     for (const query of queries) {
-      answers.push(query === null ? nothing(scanMs) : await answer(query, candidates[next++], k, scanMs));
+      answers.push(query === null ? nothing(scanMs) : await answer(query, scans[next++], k, scanMs));
     }
     return answers;
   };
@@ -168,6 +174,7 @@ const nothing = (scanMs: number): SearchAnswer => ({
   helpful: [],
   harmful: [],
   exact: true,
+  scanned: 0,
   survivors: 0,
   rescored: 0,
   fetched: 0,
@@ -178,9 +185,16 @@ const nothing = (scanMs: number): SearchAnswer => ({
  * The truths of rows that are read from the source: first the k that look best at each end, then only those whose interval
  * still reaches the k-th truth.
  */
-async function readDots(reader: RowReader, query: PreparedQuery, candidates: Candidates, k: number) {
-  const order = candidates.rows.map((_, index) => index).sort((a, b) => candidates.dots[b] - candidates.dots[a]);
-  const first = new Set([...order.slice(0, k), ...order.slice(-k)].map((index) => candidates.rows[index]));
+async function readDots(
+  reader: RowReader,
+  query: PreparedQuery,
+  candidates: Candidates,
+  order: Uint32Array,
+  k: number,
+) {
+  const rowAt = (place: number) => order[place];
+  const ranked = candidates.places.map((_, index) => index).sort((a, b) => candidates.dots[b] - candidates.dots[a]);
+  const first = new Set([...ranked.slice(0, k), ...ranked.slice(-k)].map((index) => rowAt(candidates.places[index])));
   const rows: number[] = [];
   const dots: number[] = [];
   const take = (row: number, values: Float32Array) => {
@@ -196,8 +210,11 @@ async function readDots(reader: RowReader, query: PreparedQuery, candidates: Can
     high.offer(scaled);
     low.offer(-scaled);
   }
-  const rest = keepReaching(candidates, high.bound, -low.bound).rows.filter((row) => !first.has(row));
-  fetched += await reader.read(rest, take);
+  const left = keepReaching(candidates, high.bound, -low.bound).places.map(rowAt);
+  fetched += await reader.read(
+    left.filter((row) => !first.has(row)),
+    take,
+  );
   return { rows, dots, fetched };
 }
 

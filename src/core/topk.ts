@@ -52,26 +52,25 @@ export function kthLargest(k: number, floor: number): Best {
   };
 }
 
-/**
- * Rows with an interval dot ± width each, and what is left of them when those that provably miss both ends are dropped: a row
- * stays while dot + width > 0 reaches `high`, the k-th largest dot − width, or dot − width < 0 reaches `low` likewise.
- */
+/** Rows, by their places in the planes, with an interval dot ± width each. */
 export interface Candidates {
-  rows: number[];
+  places: number[];
   dots: number[];
   widths: number[];
 }
 
+/** Whether an interval reaches `high`, the k-th largest dot − width, above zero, or `low`, the k-th least dot + width, below. */
 export const reaches = (dot: number, width: number, high: number, low: number): boolean =>
   (dot + width > 0 && dot + width >= high) || (dot - width < 0 && dot - width <= low);
 
+/** The candidates that do not provably miss both ends. */
 export function keepReaching(candidates: Candidates, high: number, low: number): Candidates {
-  const kept: Candidates = { rows: [], dots: [], widths: [] };
-  for (let index = 0; index < candidates.rows.length; index++) {
+  const kept: Candidates = { places: [], dots: [], widths: [] };
+  for (let index = 0; index < candidates.places.length; index++) {
     const dot = candidates.dots[index];
     const width = candidates.widths[index];
     if (!reaches(dot, width, high, low)) continue;
-    kept.rows.push(candidates.rows[index]);
+    kept.places.push(candidates.places[index]);
     kept.dots.push(dot);
     kept.widths.push(width);
   }
@@ -82,7 +81,7 @@ export function keepReaching(candidates: Candidates, high: number, low: number):
 export function prune(candidates: Candidates, k: number): Candidates {
   const high = kthLargest(k, 0);
   const low = kthLargest(k, 0);
-  for (let index = 0; index < candidates.rows.length; index++) {
+  for (let index = 0; index < candidates.places.length; index++) {
     high.offer(candidates.dots[index] - candidates.widths[index]);
     low.offer(-(candidates.dots[index] + candidates.widths[index]));
   }

@@ -78,11 +78,8 @@ async function holds(drawn: Case): Promise<void> {
     return drawn.query === "a row" ? pattern[j] : finite(draw(kind) * 10 ** drawn.queryScale);
   });
   const meanSquare = Float64Array.from({ length: R }, () => (generator.below(4) === 0 ? 0 : generator.unit()));
-  const chosen = new Set(
-    Array(n)
-      .keys()
-      .filter(() => !drawn.filtered || generator.below(3) === 0),
-  );
+  const all = Array.from({ length: n }, (_, row) => row);
+  const chosen = new Set(all.filter(() => !drawn.filtered || generator.below(3) === 0));
 
   const index = await buildIndex(rows, R, meanSquare);
   try {
