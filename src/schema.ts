@@ -24,7 +24,7 @@ export const indexParameters = z.object({
   index: indexName.meta({ description: "Name of the index.", example: "mnist" }),
 });
 export const rowParameters = indexParameters.extend({
-  id: z.string().meta({ description: "Id of the example or the stored query.", example: "test-321" }),
+  id: z.string().meta({ description: "Id of the example or the stored query.", example: "test-05955" }),
 });
 export const versionParameter = z.object({
   version: versionName
@@ -50,7 +50,7 @@ export const influenceRequest = z
   .refine((body) => (body.gradient === undefined) !== (body.query === undefined), {
     error: "expected either gradient or query",
   })
-  .meta({ ref: "InfluenceRequest", example: { query: "test-321", topK: 10 } });
+  .meta({ ref: "InfluenceRequest", example: { query: "test-05955", topK: 10 } });
 export type InfluenceRequest = z.infer<typeof influenceRequest>;
 
 /** The query string of POST …/influence; for a body of raw float32, which has no place for it. */
@@ -65,7 +65,9 @@ const row = z.object({
 });
 
 /** A training example or a stored query: its id, and every column that the index has for it. */
-export const rowSchema = row.catchall(cell).meta({ ref: "Row", example: { id: "train-5", label: 2, flipped: false } });
+export const rowSchema = row
+  .catchall(cell)
+  .meta({ ref: "Row", example: { id: "train-31596", label: 3, flipped: false } });
 export type Row = z.infer<typeof rowSchema>;
 
 const neighbourSchema = row

@@ -119,16 +119,19 @@ export function createPicker(index: IndexDescription, choose: (query: string) =>
 
 /** Where a key leads from tile `from`; may lie outside the page. undefined when the key is none of ours. */
 function destination(key: string, from: number, all: readonly HTMLElement[]): number | undefined {
-  const top = all[0]?.offsetTop;
-  const columns = Math.max(
+  // The grid fills rows first on a wide screen, columns first on a narrow one.
+  const byColumn = all[1] !== undefined && all[1].offsetTop !== all[0]?.offsetTop;
+  const along = byColumn ? "offsetLeft" : "offsetTop";
+  const line = Math.max(
     1,
-    all.findIndex((item) => item.offsetTop !== top),
+    all.findIndex((item) => item[along] !== all[0]?.[along]),
   );
+  const [across, down] = byColumn ? [line, 1] : [1, line];
   const steps: Record<string, number> = {
-    ArrowRight: from + 1,
-    ArrowLeft: from - 1,
-    ArrowDown: from + columns,
-    ArrowUp: from - columns,
+    ArrowRight: from + across,
+    ArrowLeft: from - across,
+    ArrowDown: from + down,
+    ArrowUp: from - down,
     Home: 0,
     End: all.length - 1,
   };

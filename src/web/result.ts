@@ -24,8 +24,8 @@ export function result(index: IndexDescription, answer: InfluenceAnswer, timings
     "article",
     { class: "answer" },
     asked(index, answer),
-    list("helpful", "Most helpful", "With more of these in training, the loss here would be lower."),
-    list("harmful", "Most harmful", "With more of these in training, the loss here would be higher."),
+    list("helpful", "Most helpful", "More of these in training would lower the loss here."),
+    list("harmful", "Most harmful", "More of these in training would raise the loss here."),
     proof(index, answer, timings),
   );
 }
@@ -94,7 +94,7 @@ function neighbour(index: IndexDescription, row: NeighbourRow, strongest: number
       element(
         "p",
         { class: "line" },
-        element("b", { class: "label" }, row.image || label === "" ? label : `label ${label}`),
+        label !== "" && element("span", { class: "labelled" }, "labelled ", element("b", { class: "label" }, label)),
         row.flipped === true && mislabeled(index, row),
         element("span", { class: "value" }, signed(row.influence)),
       ),
@@ -128,6 +128,19 @@ function proof(index: IndexDescription, answer: InfluenceAnswer, { server, round
     { class: "proof" },
     element("p", { class: answer.exact ? "certificate exact" : "certificate" }, certified),
     element("p", { class: "times" }, times.filter((part) => part !== "").join(" · ")),
+    answer.query && terminal(index, answer.query.id, answer.topK),
+  );
+}
+
+/** The command that asks the same. */
+function terminal(index: IndexDescription, query: string, topK: number): HTMLElement {
+  const body = JSON.stringify({ query, topK }).replaceAll("'", "'\\''");
+  const command = `curl -s ${location.origin}/v1/indexes/${index.name}/influence --json '${body}'`;
+  return element(
+    "details",
+    {},
+    element("summary", {}, "The same from a terminal"),
+    element("pre", { tabindex: 0 }, element("code", {}, command)),
   );
 }
 

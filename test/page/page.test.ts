@@ -161,7 +161,7 @@ test("an index without images shows ids and columns", async () => {
   await page.locator(".asked h2", { hasText: "test/spam 17" }).waitFor();
   expect(await page.locator("img").count()).toBe(0);
   expect(await rowsOf("helpful").first().textContent()).toMatch(
-    /label [01].*train\/(ham|spam) \d+text The text of train/,
+    /labelled [01].*train\/(ham|spam) \d+text The text of train/,
   );
 });
 
