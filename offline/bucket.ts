@@ -1,7 +1,8 @@
 /** Where an index is published: local R2 (the one `wrangler dev` serves from) or Cloudflare's R2 through its S3 interface. */
 import { createHash } from "node:crypto";
-import { openAsBlob, readFileSync } from "node:fs";
-import type { R2Bucket } from "@cloudflare/workers-types";
+import { createReadStream, openAsBlob } from "node:fs";
+import { join } from "node:path";
+import type { R2Bucket, R2UploadedPart } from "@cloudflare/workers-types";
 import { AwsClient } from "aws4fetch";
 import { getPlatformProxy } from "wrangler";
 
@@ -16,11 +17,14 @@ export interface Bucket {
   close(): Promise<void>;
 }
 
-/** The R2 bucket that `wrangler dev` keeps on this machine, bound as BUCKET in wrangler.toml. */
+/** A file goes up in parts of this size, so that it is never whole in memory. R2 wants equal parts of 5 MiB or more. */
+const PART_BYTES = 8 * 1024 * 1024;
+
+/** The R2 bucket that `wrangler dev` keeps on this machine, bound as BUCKET in wrangler.toml. `persistPath`: as its --persist-to. */
 export async function openLocalBucket(wranglerConfig: string, persistPath?: string): Promise<Bucket> {
   const proxy = await getPlatformProxy<{ BUCKET: R2Bucket }>({
     configPath: wranglerConfig,
-    ...(persistPath === undefined ? {} : { persist: { path: persistPath } }),
+    ...(persistPath === undefined ? {} : { persist: { path: join(persistPath, "v3") } }),
   });
   const { BUCKET } = proxy.env;
   return {
@@ -33,8 +37,13 @@ export async function openLocalBucket(wranglerConfig: string, persistPath?: stri
     put: async (key, bytes) => {
       await BUCKET.put(key, bytes);
     },
-    putFile: async (key, path, sha256) => {
-      await BUCKET.put(key, readFileSync(path), { sha256 });
+    putFile: async (key, path) => {
+      const upload = await BUCKET.createMultipartUpload(key);
+      const parts: R2UploadedPart[] = [];
+      for await (const part of createReadStream(path, { highWaterMark: PART_BYTES })) {
+        parts.push(await upload.uploadPart(parts.length + 1, part));
+      }
+      await upload.complete(parts);
     },
     close: () => proxy.dispose(),
   };

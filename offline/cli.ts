@@ -24,6 +24,11 @@ interface RunOptions {
   onNan: "fail" | "skip";
 }
 
+interface PublishOptions extends RunOptions {
+  to?: string;
+  persistTo?: string;
+}
+
 function positiveInteger(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 1)
@@ -52,9 +57,11 @@ function runOf(configPath: string, options: RunOptions, worker: Worker = { index
   };
 }
 
-async function publishTo(to: string, run: Run, index: string): Promise<void> {
+async function publishTo(to: string, persistTo: string | undefined, run: Run, index: string): Promise<void> {
   const bucket: Bucket =
-    to === "r2" ? openS3Bucket(s3SettingsFromEnvironment(process.env)) : await openLocalBucket("wrangler.toml");
+    to === "r2"
+      ? openS3Bucket(s3SettingsFromEnvironment(process.env))
+      : await openLocalBucket("wrangler.toml", persistTo);
   try {
     await publishStep(run, index, bucket);
   } finally {
@@ -85,8 +92,8 @@ function stepCommand(name: string, description: string): Command {
 }
 
 /** Runs a step alone in its folder, and says where its result lies. */
-function stepAction(work: (run: Run, options: RunOptions & { to?: string }) => Promise<Record<string, unknown>>) {
-  return async (configPath: string, options: RunOptions & { to?: string }) => {
+function stepAction(work: (run: Run, options: PublishOptions) => Promise<Record<string, unknown>>) {
+  return async (configPath: string, options: PublishOptions) => {
     const run = runOf(configPath, options);
     const result = await holdingRun(run.folder, "build", false, () => work(run, options));
     if (options.json) console.log(JSON.stringify({ folder: run.folder, ...result }));
@@ -98,12 +105,18 @@ const bucketOption = () =>
     .choices(["local", "r2"])
     .default("local");
 
-const publishing = stepAction(async (run, { to = "local" }) => {
+const persistOption = () =>
+  new Option("--persist-to <folder>", "where local R2 keeps its state (default: .wrangler/state, as `wrangler dev`)");
+
+const publishing = stepAction(async (run, { to = "local", persistTo }) => {
   const index = await buildToIndex(run);
-  await publishTo(to, run, index);
+  await publishTo(to, persistTo, run, index);
   return { index };
 });
-stepCommand("build", "every step in order, and publish the index").addOption(bucketOption()).action(publishing);
+stepCommand("build", "every step in order, and publish the index")
+  .addOption(bucketOption())
+  .addOption(persistOption())
+  .action(publishing);
 
 stepCommand("compile", "differentiate the model and choose the kept coordinates").action(
   stepAction(async (run) => ({ graph: (await compileStep(run)).graph })),
@@ -137,7 +150,10 @@ stepCommand("index", "precondition every training vector and write the index").a
   stepAction(async (run) => ({ index: await buildToIndex(run) })),
 );
 
-stepCommand("publish", "upload the index; what is missing is built first").addOption(bucketOption()).action(publishing);
+stepCommand("publish", "upload the index; what is missing is built first")
+  .addOption(bucketOption())
+  .addOption(persistOption())
+  .action(publishing);
 
 const line = ({ id, influence, label, was, flipped }: Row) => {
   const mark = flipped ? `  label flipped, was ${was}` : "";
