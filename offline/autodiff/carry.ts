@@ -6,10 +6,11 @@
 import { type Dim, minus, plus } from "../onnx/dims.ts";
 import { integer, type Node, type Value, where } from "../onnx/graph.ts";
 import { normalAxis, permutation, sliceOf, splitSizes } from "../onnx/infer.ts";
+import { lookupOfWhole } from "./lookup.ts";
 import { fixed, held, moved, numberOf, type PerExample } from "./per-example.ts";
 import type { Rule, RuleContext } from "./rule.ts";
 import { broadcasts } from "./rules.ts";
-import { lookupOfWhole, USES } from "./uses.ts";
+import { USES } from "./uses.ts";
 
 const stridesOf = (shape: readonly number[]): number[] => shape.map((_, axis) => numberOf(shape.slice(axis + 1)));
 

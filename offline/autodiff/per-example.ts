@@ -14,14 +14,15 @@ export interface PerExample {
   at(positions: readonly number[]): Value;
   /** [B, ...shape]: the whole of it; only for what is small. */
   whole(): Value;
-  /** How `at` computes that many entries, and the estimated cost in multiply-adds per example. */
-  plan(count: number): Plan;
+  /** How `at` computes those entries, and the estimated cost in multiply-adds per example. */
+  plan(positions: readonly number[]): Plan;
   /** Mean squares of the two factors of an outer product, and how a position reads them; null where there are no factors. */
   factors: Factors | null;
 }
 
 export interface Plan {
-  kind: "whole" | "rows" | "taps" | "lookup" | "sum";
+  /** From the whole; gathered rows of a product; blocks of a product; kernel offsets; a table's rows; several uses. */
+  kind: "whole" | "rows" | "blocks" | "taps" | "lookup" | "sum";
   cost: number;
 }
 
@@ -31,6 +32,8 @@ export interface Factors {
   d(): Value;
   /** The rows of x and δ whose product gives the entry at a position. */
   rows(position: number): [number, number];
+  /** How many rows each has. */
+  sizes: [number, number];
 }
 
 export const numberOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -140,7 +143,7 @@ export function summed(b: Builder, parts: readonly PerExample[]): PerExample {
     shape: first.shape,
     at: (positions) => parts.map((part) => part.at(positions)).reduce(b.add),
     whole: () => parts.map((part) => part.whole()).reduce(b.add),
-    plan: (count) => ({ kind: "sum", cost: parts.reduce((cost, part) => cost + part.plan(count).cost, 0) }),
+    plan: (positions) => ({ kind: "sum", cost: parts.reduce((cost, part) => cost + part.plan(positions).cost, 0) }),
     factors: first.factors,
   };
 }
@@ -184,7 +187,7 @@ export function moved(
       return layers.reduce(b.add);
     },
     whole,
-    plan: (count) => inner.plan(count),
+    plan: (positions) => inner.plan(positions.flatMap(targets)),
     factors: one && { ...one, rows: (position) => one.rows(targets(position)[0] ?? 0) },
   };
 }

@@ -1,0 +1,60 @@
+/** Tables: the gradient of row v is the sum of the cotangents of the positions whose index is v. */
+import type { Builder } from "../onnx/builder.ts";
+import type { Value } from "../onnx/graph.ts";
+import { COST, chunks, overPositions } from "./outer.ts";
+import { estimate, numberOf, type PerExample, rowsFirst } from "./per-example.ts";
+
+/**
+ * Of a table of which `indices` chose slices along `axis`: `rows` brings the cotangent to [other axes of the table, B,
+ * ...positions]; an entry sums those of its row where the index is its own.
+ */
+export function lookup(
+  b: Builder,
+  shape: number[],
+  axis: number,
+  d: Value,
+  indices: Value,
+  rowAxes: readonly number[],
+): PerExample {
+  const after = numberOf(shape.slice(axis + 1));
+  const count = shape[axis] ?? 1;
+  const rowOf = (at: number) => Math.floor(at / (after * count)) * after + (at % after);
+  const indexOf = (at: number) => Math.floor(at / after) % count;
+  const positions = estimate(d.shape.filter((_, a) => a !== d.batch?.axis && !rowAxes.includes(a)));
+  return {
+    shape,
+    at: (kept) => {
+      const rows = rowsFirst(b, d, rowAxes);
+      const places = rows.shape.slice(2);
+      const given = indices.batch ? rowsFirst(b, indices, []) : b.reshape(indices, [1, 1, ...places]);
+      const index = b.where(b.op("Less", [given, b.scalar(0, given)]), b.shifted(given, count), given);
+      const parts = chunks(kept, positions).map((run) => {
+        const picked = b.gather(rows, run.map(rowOf));
+        const wanted = b.constant(index.type, [run.length, 1, ...places.map(() => 1)], run.map(indexOf));
+        return overPositions(b, b.where(b.op("Equal", [index, wanted]), picked, b.scalar(0, picked)));
+      });
+      return b.concat(parts, 0);
+    },
+    whole: () => {
+      throw new Error(
+        `a table of shape [${shape}]: expected it to be looked up as it is, got it changed in between; leave it out`,
+      );
+    },
+    plan: (kept) => ({ kind: "lookup", cost: 2 * COST.row * kept.length * positions }),
+    factors: null,
+  };
+}
+
+/** A table read by indices that do not depend on the examples, from the gradient of what was read. */
+export function lookupOfWhole(
+  b: Builder,
+  shape: number[],
+  axis: number,
+  inner: PerExample,
+  indices: Value,
+): PerExample {
+  const d = inner.whole();
+  const span = indices.shape.length;
+  const rowAxes = d.shape.flatMap((_, a) => (a > 0 && (a - 1 < axis || a - 1 >= axis + span) ? [a] : []));
+  return lookup(b, shape, axis, d, indices, rowAxes);
+}
