@@ -74,7 +74,7 @@ export function rowBitmap(n: number, rows: Iterable<number>): Uint8Array {
  *
  * Throws CorruptIndexError naming the file, or BudgetError if not even the coarse plane fits.
  */
-export function openSearcher(
+export async function openSearcher(
   manifest: Manifest,
   source: IndexSource,
   kernel: Kernel,

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadKernel } from "../../offline/kernel.ts";
 import { random } from "../../src/core/random.ts";
-import { openSearcher, type Searcher } from "../../src/core/search.ts";
+import { openSearcher, openTier, rowBitmap, type Searcher } from "../../src/core/search.ts";
 import { type BuiltIndex, buildIndex } from "./built-index.ts";
-import { bruteForce } from "./oracle.ts";
+import { bruteForce, bruteForceDots } from "./oracle.ts";
 
 const n = 5000;
 const R = 200;
@@ -47,6 +47,76 @@ describe.each([
   });
 });
 
+describe.each(["rows", "fine", "coarse"] as const)("a searcher that holds %s", (tier) => {
+  let index: BuiltIndex;
+  let searcher: Searcher;
+  beforeAll(async () => {
+    index = await buildIndex(rows, R);
+    searcher = await openTier(index.manifest, index.source, loadKernel(), tier);
+  });
+  afterAll(() => index.remove());
+
+  test("answers a batch as it answers each query", async () => {
+    const gradients = [...Array.from({ length: 20 }, () => normal(R)), new Float32Array(R), normal(R)];
+    const answers = await searcher.searchBatch(gradients, 7);
+    for (const [at, gradient] of gradients.entries()) expect(answers[at]).toMatchObject(bruteForce(rows, gradient, 7));
+  });
+
+  test("answers searches that overlap in time each with its own", async () => {
+    const gradients = Array.from({ length: 8 }, () => normal(R));
+    const answers = await Promise.all(gradients.map((gradient) => searcher.search(gradient, 5)));
+    for (const [at, gradient] of gradients.entries()) expect(answers[at]).toMatchObject(bruteForce(rows, gradient, 5));
+  });
+
+  test.each([
+    ["every seventh row", (row: number) => row % 7 === 0],
+    ["a few rows", (row: number) => [3, 4, 77, 4999].includes(row)],
+    ["no row", () => false],
+  ])("searches %s only", async (_, chosen) => {
+    const filter = rowBitmap(n, [...rows.keys()].slice(0, n).filter(chosen));
+    const gradient = normal(R);
+    expect(await searcher.search(gradient, 10, filter)).toMatchObject(bruteForce(rows, gradient, 10, chosen));
+  });
+
+  test("sums influence by group, within the error it states", async () => {
+    const gradient = normal(R);
+    const groups = Array.from({ length: n }, (_, row) => (row % 10) - 1);
+    const chosen = (row: number) => row % 3 > 0;
+    const filter = rowBitmap(n, [...groups.keys()].filter(chosen));
+    const sums = await searcher.sumGroups(gradient, groups, 9, filter);
+    const dots = bruteForceDots(rows, gradient);
+    for (let group = 0; group < 9; group++) {
+      const members = [...groups.keys()].filter((row) => groups[row] === group && chosen(row));
+      const sum = members.reduce((total, row) => total - dots[row], 0);
+      expect(sums.count[group]).toBe(members.length);
+      expect(Math.abs(sums.sum[group] - sum)).toBeLessThanOrEqual(sums.error[group] + 1e-9);
+    }
+    expect(sums.error[0] > 0).toBe(tier !== "rows");
+  });
+});
+
+test("a scan stops where no further row is long enough", async () => {
+  const falling = rows.map((value, at) => value * 0.999 ** Math.floor(at / R));
+  const index = await buildIndex(falling, R);
+  const searcher = await openTier(index.manifest, index.source, loadKernel(), "rows");
+  const gradient = normal(R);
+  const answer = await searcher.search(gradient, 10);
+  expect(answer.scanned).toBeLessThan(n);
+  expect(answer).toMatchObject(bruteForce(falling, gradient, 10));
+  await index.remove();
+});
+
+test("rows are read from the source once while they are kept", async () => {
+  const index = await buildIndex(rows, R);
+  const searcher = await openTier(index.manifest, index.source, loadKernel(), "fine");
+  const gradient = normal(R);
+  const first = await searcher.search(gradient, 10);
+  const second = await searcher.search(gradient, 10);
+  expect(first.fetched).toBe(first.rescored);
+  expect(second.fetched).toBe(0);
+  await index.remove();
+});
+
 describe("a search refuses", () => {
   let index: BuiltIndex;
   let searcher: Searcher;
@@ -60,6 +130,17 @@ describe("a search refuses", () => {
     expect(searcher.search(new Float32Array(9), 1)).rejects.toThrow("gradient: expected 8 values, got 9"));
   test("a gradient with a NaN", () =>
     expect(searcher.search(new Float32Array(8).fill(Number.NaN, 3), 1)).rejects.toThrow("got NaN at position 3"));
+  test("a filter of another length", () =>
+    expect(searcher.search(new Float32Array(8), 1, new Uint8Array(2))).rejects.toThrow(
+      "filter: expected a bitmap of 1 byte",
+    ));
+  test("a row that is none", () => expect(() => rowBitmap(5, [5])).toThrow("filter: expected rows of 0 … 4, got 5"));
+  test("more than 256 queries at once", () =>
+    expect(searcher.searchBatch(Array(257).fill(new Float32Array(8)), 1)).rejects.toThrow("at most 256, got 257"));
+  test("groups of another length", () =>
+    expect(searcher.sumGroups(new Float32Array(8), [1], 2)).rejects.toThrow(
+      "groups: expected one of each of 5 rows, got 1",
+    ));
   test.each([0, -1, 1.5, Number.NaN])("topK of %d", (topK) =>
     expect(searcher.search(new Float32Array(8), topK)).rejects.toThrow("topK: expected a positive integer"),
   );
