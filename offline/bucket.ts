@@ -4,7 +4,6 @@ import { createReadStream, openAsBlob } from "node:fs";
 import { join } from "node:path";
 import type { R2Bucket, R2UploadedPart } from "@cloudflare/workers-types";
 import { AwsClient } from "aws4fetch";
-import { getPlatformProxy } from "wrangler";
 
 export interface Bucket {
   /** What a person calls it. */
@@ -22,6 +21,8 @@ const PART_BYTES = 8 * 1024 * 1024;
 
 /** The R2 bucket that `wrangler dev` keeps on this machine, bound as BUCKET in wrangler.toml. `persistPath`: as its --persist-to. */
 export async function openLocalBucket(wranglerConfig: string, persistPath?: string): Promise<Bucket> {
+  // Imported here: wrangler takes a second to load, which steps that do not publish need not wait for.
+  const { getPlatformProxy } = await import("wrangler");
   const proxy = await getPlatformProxy<{ BUCKET: R2Bucket }>({
     configPath: wranglerConfig,
     ...(persistPath === undefined ? {} : { persist: { path: join(persistPath, "v3") } }),

@@ -44,8 +44,8 @@ async function choosePort(): Promise<number> {
   throw new Error(`no free port from ${FIRST_PORT} to ${FIRST_PORT + 99}; set PORT`);
 }
 
-/** Starts `wrangler dev` (workerd with local R2) and waits until an index answers. */
-export async function startWorker(): Promise<{ address: string; process: ChildProcess }> {
+/** Starts `wrangler dev` (workerd with local R2) and waits until an index answers. `persistTo`: where local R2 keeps its state. */
+export async function startWorker(persistTo?: string): Promise<{ address: string; process: ChildProcess }> {
   const port = await choosePort();
   const wrangler = join("node_modules", "wrangler", "bin", "wrangler.js");
   const options = [
@@ -57,6 +57,7 @@ export async function startWorker(): Promise<{ address: string; process: ChildPr
     "error",
     "--show-interactive-dev-session=false",
   ];
+  if (persistTo !== undefined) options.push("--persist-to", persistTo);
   const worker = spawn(process.execPath, [wrangler, "dev", ...options], {
     stdio: ["ignore", "inherit", "inherit"],
     env: { ...process.env, WRANGLER_SEND_METRICS: "false" },

@@ -87,7 +87,7 @@ describe("bad input: one clear line naming what and where, and nothing half-writ
   test("a label out of range: its example", () => {
     const config = smallConfig();
     const { folder } = configFile({});
-    const path = join(folder, "labels");
+    const path = join(folder, "labels-ubyte");
     const labels = readFileSync(config.train.target.file);
     labels[8 + 17] = 12;
     writeFileSync(path, labels);
