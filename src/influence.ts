@@ -37,6 +37,7 @@ export const influence = new Hono<Environment>().post(
   async (c) => {
     const watch = stopwatch();
     const question = await readQuestion(c, c.req.valid("query").topK);
+    watch.lap("body");
     const index = await openIndex(hostOf(c), c.req.valid("param").index);
     watch.lap("load");
     const { manifest } = index;

@@ -54,7 +54,13 @@ export function createPicker(index: IndexDescription, choose: (query: string) =>
     mark(chosen);
     return page.queries[0]?.id;
   };
-  const reload = () => load().catch((error: unknown) => fill(grid, element("p", { role: "alert" }, String(error))));
+  const reload = () =>
+    load().catch((error: unknown) => {
+      // Another choice has come in between: its own answer is on the way.
+      if (error instanceof DOMException && error.name === "AbortError") return;
+      const sentence = error instanceof Error ? error.message : String(error);
+      fill(grid, element("p", { role: "alert", class: "empty" }, sentence));
+    });
   const turn = async (by: 1 | -1) => {
     offset = Math.max(0, offset + by * pageSize);
     await reload();
@@ -142,7 +148,7 @@ function tile(index: IndexDescription, query: Row): HTMLElement {
   const label = className(index, query.label);
   const said = className(index, query.prediction);
   const wrong = isWrong(query);
-  const spoken = `${query.id}: labelled ${label}${wrong ? `, the model says ${said}` : ""}`;
+  const spoken = `${query.id}: labeled ${label}${wrong ? `, the model says ${said}` : ""}`;
   const caption = wrong ? `${label} \u2192 ${said}` : label;
   return element(
     "div",

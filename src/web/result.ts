@@ -33,7 +33,7 @@ export function result(index: IndexDescription, answer: InfluenceAnswer, timings
 /** What a screen reader says once the answer is there. */
 export function announcement(index: IndexDescription, { query, helpful, harmful, exact }: InfluenceAnswer): string {
   const flipped = [...helpful, ...harmful].filter((row) => row.flipped === true).length;
-  const said = query ? `${query.id}, labelled ${className(index, query.label)}: ` : "";
+  const said = query ? `${query.id}, labeled ${className(index, query.label)}: ` : "";
   const mislabeled = flipped > 0 ? ` ${flipped} of them mislabeled.` : "";
   return `${said}${helpful.length} most helpful and ${harmful.length} most harmful training examples.${mislabeled} ${exact ? "Exact." : "Approximate."}`;
 }
@@ -52,7 +52,7 @@ function asked(index: IndexDescription, { query }: InfluenceAnswer): HTMLElement
   return element(
     "section",
     { class: "asked", "aria-label": "The chosen example" },
-    query.image && element("img", { class: "large", src: query.image, alt: `${query.id}, labelled ${label}` }),
+    query.image && element("img", { class: "large", src: query.image, alt: `${query.id}, labeled ${label}` }),
     element(
       "div",
       {},
@@ -87,14 +87,14 @@ function neighbour(index: IndexDescription, row: NeighbourRow, strongest: number
   return element(
     "li",
     { class: row.flipped === true ? "neighbour flipped" : "neighbour" },
-    row.image && element("img", { src: row.image, alt: `labelled ${label}`, loading: "lazy" }),
+    row.image && element("img", { src: row.image, alt: `labeled ${label}`, loading: "lazy" }),
     element(
       "div",
       { class: "what" },
       element(
         "p",
         { class: "line" },
-        label !== "" && element("span", { class: "labelled" }, "labelled ", element("b", { class: "label" }, label)),
+        label !== "" && element("span", { class: "labeled" }, "labeled ", element("b", { class: "label" }, label)),
         row.flipped === true && mislabeled(index, row),
         element("span", { class: "value" }, signed(row.influence)),
       ),

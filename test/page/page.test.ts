@@ -102,7 +102,7 @@ test("a digit is picked by mouse, and has an address", async () => {
   expect(await chosen()).toBe("test-189");
   expect(new URL(page.url()).hash).toBe("#query=test-189&index=digits");
   expect(await page.locator("#live").textContent()).toMatch(
-    /^test-189, labelled 9: 10 most helpful and 10 most harmful/,
+    /^test-189, labeled 9: 10 most helpful and 10 most harmful/,
   );
   await page.goBack();
   await answered("test-197");
@@ -161,7 +161,7 @@ test("an index without images shows ids and columns", async () => {
   await page.locator(".asked h2", { hasText: "test/spam 17" }).waitFor();
   expect(await page.locator("img").count()).toBe(0);
   expect(await rowsOf("helpful").first().textContent()).toMatch(
-    /labelled [01].*train\/(ham|spam) \d+text The text of train/,
+    /labeled [01].*train\/(ham|spam) \d+text The text of train/,
   );
 });
 

@@ -14,7 +14,10 @@ try {
   await page.goto(address).catch(() => {
     throw new Error(`${address}: expected the page, got no answer; run npm start, or name the page's address`);
   });
-  await page.locator(".proof").waitFor();
+  await page.locator(".proof, [role=alert]").first().waitFor();
+  const failure = page.getByRole("alert");
+  if (await failure.isVisible())
+    throw new Error(`${address}: expected an answer, got "${await failure.textContent()}"`);
   await page.waitForLoadState("networkidle");
   await page.screenshot({ path: FILE });
   process.stdout.write(`${FILE}\n`);
