@@ -8,7 +8,7 @@ const HOW_TO_GET: Record<Device, string> = {
   cpu: "reinstall onnxruntime-node",
   cuda: "install onnxruntime-node on Linux x64 with `npm install --onnxruntime-node-install=cuda12`, and CUDA 12 with cuDNN 9",
   webgpu:
-    "install a Vulkan driver; without a GPU, Debian's chromium package has one in software: VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json",
+    "install libvulkan1 and a driver for the GPU; without a GPU, Debian's chromium package has a driver in software: VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json",
 };
 
 /**
