@@ -3,6 +3,8 @@ import { type Layer, type MaskBlock, splitEqually, uniformMask } from "../src/co
 import { ancestors, backward } from "./autodiff/backward.ts";
 import { type LossKind, lossOf, targetOf } from "./autodiff/losses.ts";
 import type { PerExample } from "./autodiff/per-example.ts";
+import { gridMask } from "./compress/grid.ts";
+import { type Calibration, importanceMask } from "./compress/importance.ts";
 import { candidatesOf, chooseParameters, groupLayers } from "./compress/layers.ts";
 import { type Builder, createBuilder } from "./onnx/builder.ts";
 import { ELEMENT, type Graph, type Node, type Port, type Value } from "./onnx/graph.ts";
@@ -19,7 +21,10 @@ export interface CompileOptions {
   layers?: string[];
   /** Kept coordinates: in total, split equally over the layers, or of each layer (one with fewer entries keeps all). */
   r: { total: number } | { perLayer: number };
-  compressor: "uniform";
+  /** Which coordinates are kept: uniformly (the paper's), by factored importance (needs `calibration`), or rows × columns. */
+  compressor: "uniform" | "importance" | "grid";
+  /** From `calibrate` (offline/compress/calibrate.ts), for importance. */
+  calibration?: Calibration;
   seed: number | string;
   /** For next-token: whether an example's loss is the mean (the default) or the sum over its counted positions. */
   reduction?: "mean" | "sum";
@@ -65,7 +70,7 @@ export interface Differentiable {
  */
 export async function compileGradient(modelPath: string, options: CompileOptions): Promise<CompiledGradient> {
   const { b, graph, loss, target, gradients, layers } = differentiate(await readModel(modelPath), modelPath, options);
-  const mask = uniformMask(layers, shares(layers, options.r), options.seed);
+  const mask = maskOf(layers, gradients, options);
   const gradient = compressed(b, layers, mask, gradients);
   const lossName = named(b, b.cast(loss, ELEMENT.float32), "loss");
   const outputs = graph.outputs.map((output) => output.name);
@@ -89,7 +94,28 @@ export async function compileGradient(modelPath: string, options: CompileOptions
   };
 }
 
-const describe = (port: Port): GraphInput => ({ name: port.name, type: tensorTypeName(port.type), shape: port.shape });
+function maskOf(
+  layers: readonly Layer[],
+  gradients: ReadonlyMap<string, PerExample>,
+  { compressor, r, seed, calibration }: CompileOptions,
+): MaskBlock[] {
+  const kept = shares(layers, r);
+  switch (compressor) {
+    case "uniform":
+      return uniformMask(layers, kept, seed);
+    case "grid":
+      return gridMask(layers, kept, seed, gradients);
+    case "importance":
+      if (calibration) return importanceMask(layers, kept, seed, gradients, calibration);
+      throw new Error("compressor importance: expected a calibration of this model, got none; run calibrate first");
+  }
+}
+
+export const describe = (port: Port): GraphInput => ({
+  name: port.name,
+  type: tensorTypeName(port.type),
+  shape: port.shape,
+});
 
 /** The kept coordinates of each layer. */
 function shares(layers: readonly Layer[], r: CompileOptions["r"]): number[] {
@@ -186,7 +212,7 @@ function compressed(
 }
 
 /** The value under a name of its own. */
-function named(b: Builder, value: Value, name: string): Value {
+export function named(b: Builder, value: Value, name: string): Value {
   if (value.name === name) return value;
   if (b.inputs.some((input) => input.name === name) || b.nodes.some((node) => node.outputs.includes(name))) {
     throw new Error(
@@ -205,7 +231,7 @@ function named(b: Builder, value: Value, name: string): Value {
 }
 
 /** What the outputs need, and nothing else. */
-function pruned(b: Builder, graph: Graph, outputs: readonly Value[]): Graph {
+export function pruned(b: Builder, graph: Graph, outputs: readonly Value[]): Graph {
   const needed = ancestors(
     b.nodes,
     outputs.map((output) => output.name),

@@ -1,8 +1,9 @@
 /** Tables: the gradient of row v is the sum of the cotangents of the positions whose index is v. */
 import type { Builder } from "../onnx/builder.ts";
-import type { Value } from "../onnx/graph.ts";
+import { productOf } from "../onnx/dims.ts";
+import { ELEMENT, type Value } from "../onnx/graph.ts";
 import { COST, chunks, overPositions } from "./outer.ts";
-import { estimate, numberOf, type PerExample, rowsFirst } from "./per-example.ts";
+import { estimate, factorsOf, numberOf, type PerExample, rowsFirst } from "./per-example.ts";
 
 /**
  * Of a table of which `indices` chose slices along `axis`: `rows` brings the cotangent to [other axes of the table, B,
@@ -41,7 +42,30 @@ export function lookup(
       );
     },
     plan: (kept) => ({ kind: "lookup", cost: 2 * COST.row * kept.length * positions }),
-    factors: null,
+    factors: [
+      {
+        // x is one where the index is the row's: its squares add up to how often the row is looked up.
+        sums: () => {
+          const rows = factorsOf(
+            b,
+            () => rowsFirst(b, d, rowAxes),
+            () => rowsFirst(b, d, rowAxes),
+            (at) => [at, 0],
+            [1, 1],
+          ).sums();
+          const flat = b.reshape(indices, [productOf(indices.shape)]);
+          const positive = b.cast(
+            b.where(b.op("Less", [flat, b.scalar(0, flat)]), b.shifted(flat, count), flat),
+            ELEMENT.int64,
+          );
+          const ones = b.filled(1, positive.shape, b.constant(ELEMENT.float32, [], [0]));
+          const zeros = b.filled(0, [count], ones);
+          return { ...rows, x: b.op("ScatterElements", [zeros, positive, ones], { axis: 0, reduction: "add" }) };
+        },
+        rows: (at) => [indexOf(at), rowOf(at)],
+        sizes: [count, numberOf(shape) / count],
+      },
+    ],
   };
 }
 

@@ -5,7 +5,16 @@
  */
 import type { Builder } from "../onnx/builder.ts";
 import type { Value } from "../onnx/graph.ts";
-import { estimate, examplesFirst, fixed, numberOf, type PerExample, type Plan, rowsFirst } from "./per-example.ts";
+import {
+  estimate,
+  examplesFirst,
+  factorsOf,
+  fixed,
+  numberOf,
+  type PerExample,
+  type Plan,
+  rowsFirst,
+} from "./per-example.ts";
 
 /**
  * Costs in multiply-adds of a matrix product (20 ps each where measured: two cores, onnxruntime 1.30, 512 × 512 layers): gathering
@@ -30,12 +39,6 @@ export interface Outer {
   rows: (position: number) => [number, number];
   scale: number;
 }
-
-export const sumOfSquares = (b: Builder, rows: Value): Value =>
-  b.sum(
-    b.mul(rows, rows),
-    rows.shape.flatMap((_, axis) => (axis === 0 ? [] : [axis])),
-  );
 
 /** [r, B, ...positions] → [r, B]. */
 export const overPositions = (b: Builder, products: Value): Value =>
@@ -144,12 +147,15 @@ export function outerProduct(b: Builder, shape: number[], use: Outer): PerExampl
       return b.scaled(b.reshape(entries, [b.batch, ...shape]), use.scale);
     },
     plan,
-    factors: {
-      x: () => sumOfSquares(b, rowsFirst(b, x, use.xAxes)),
-      d: () => sumOfSquares(b, rowsFirst(b, d, use.dAxes)),
-      rows: use.rows,
-      sizes: [xRows, dRows],
-    },
+    factors: [
+      factorsOf(
+        b,
+        () => rowsFirst(b, x, use.xAxes),
+        () => rowsFirst(b, d, use.dAxes),
+        use.rows,
+        [xRows, dRows],
+      ),
+    ],
   };
 }
 

@@ -4,8 +4,8 @@
  * convolutions), of which only the kept entries are ever computed; and sums of those seen through moved or scaled entries.
  */
 import type { Builder } from "../onnx/builder.ts";
-import { type Dim, quotient } from "../onnx/dims.ts";
-import type { Value } from "../onnx/graph.ts";
+import { type Dim, productOf, quotient } from "../onnx/dims.ts";
+import { ELEMENT, type Value } from "../onnx/graph.ts";
 
 export interface PerExample {
   /** The parameter's shape, or of what is made of parameters; only the latter may have open extents. */
@@ -16,8 +16,8 @@ export interface PerExample {
   whole(): Value;
   /** How `at` computes those entries, and the estimated cost in multiply-adds per example. */
   plan(positions: readonly number[]): Plan;
-  /** Mean squares of the two factors of an outer product, and how a position reads them; null where there are no factors. */
-  factors: Factors | null;
+  /** What the mean square of each entry is estimated from, a pair of factors for each use. */
+  factors: Factors[];
 }
 
 export interface Plan {
@@ -26,14 +26,45 @@ export interface Plan {
   cost: number;
 }
 
+/**
+ * An entry at (p, q) is a sum over positions of x[p]·δ[q]; if those are independent, its mean square over n examples with N
+ * positions in all is Σx[p]²·Σδ[q]²/(n·N). What has no factors has one column: x holds its squares, δ and N are 1.
+ */
 export interface Factors {
-  /** [rows of x], [rows of δ]: sums over examples and positions of squares. */
-  x(): Value;
-  d(): Value;
+  /** Σx² [rows of x] and Σδ² [rows of δ] over examples and positions, and N [1]; all float32. */
+  sums(): { x: Value; d: Value; count: Value };
   /** The rows of x and δ whose product gives the entry at a position. */
   rows(position: number): [number, number];
   /** How many rows each has. */
   sizes: [number, number];
+}
+
+/** Σ of squares over all axes but the first. */
+const sumOfSquares = (b: Builder, rows: Value): Value =>
+  b.cast(
+    b.sum(
+      b.mul(rows, rows),
+      rows.shape.flatMap((_, axis) => (axis === 0 ? [] : [axis])),
+    ),
+    ELEMENT.float32,
+  );
+
+/** The factors of rows [p, B, ...positions] and [q, B, ...positions]. */
+export function factorsOf(
+  b: Builder,
+  x: () => Value,
+  d: () => Value,
+  rows: Factors["rows"],
+  sizes: [number, number],
+): Factors {
+  return {
+    sums: () => {
+      const count = b.extent(productOf(d().shape.slice(1)));
+      return { x: sumOfSquares(b, x()), d: sumOfSquares(b, d()), count: b.cast(count, ELEMENT.float32) };
+    },
+    rows,
+    sizes,
+  };
 }
 
 export const numberOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
@@ -130,7 +161,17 @@ export function held(b: Builder, value: Value, shape: Dim[]): PerExample {
       return positions.length === d ? rows : b.gather(rows, positions);
     },
     plan: () => ({ kind: "whole", cost: estimate(shape) }),
-    factors: null,
+    factors: shape.every((dim) => typeof dim === "number") ? [wholeFactors(b, value, fixed(shape))] : [],
+  };
+}
+
+function wholeFactors(b: Builder, value: Value, shape: number[]): Factors {
+  const d = numberOf(shape);
+  const one = () => b.constant(ELEMENT.float32, [1], [1]);
+  return {
+    sums: () => ({ x: sumOfSquares(b, b.transpose(b.reshape(value, [b.batch, d]), [1, 0])), d: one(), count: one() }),
+    rows: (position) => [position, 0],
+    sizes: [d, 1],
   };
 }
 
@@ -144,7 +185,7 @@ export function summed(b: Builder, parts: readonly PerExample[]): PerExample {
     at: (positions) => parts.map((part) => part.at(positions)).reduce(b.add),
     whole: () => parts.map((part) => part.whole()).reduce(b.add),
     plan: (positions) => ({ kind: "sum", cost: parts.reduce((cost, part) => cost + part.plan(positions).cost, 0) }),
-    factors: first.factors,
+    factors: parts.flatMap((part) => part.factors),
   };
 }
 
@@ -166,11 +207,11 @@ export function moved(
     const flat = b.reshape(scale, [numberOf(fixed(inner.shape))]);
     return b.mul(rows, b.reshape(b.gather(flat, positions), [positions.length, 1]));
   };
-  const one = inner.factors;
+  const open = !inner.shape.every((dim) => typeof dim === "number");
   return {
     shape,
     at: (positions) => {
-      if (!inner.shape.every((dim) => typeof dim === "number")) return held(b, whole(), shape).at(positions);
+      if (open) return held(b, whole(), shape).at(positions);
       const lists = positions.map(targets);
       const depth = Math.max(...lists.map((list) => list.length), 1);
       const layers = Array.from({ length: depth }, (_, layer) => {
@@ -188,6 +229,8 @@ export function moved(
     },
     whole,
     plan: (positions) => inner.plan(positions.flatMap(targets)),
-    factors: one && { ...one, rows: (position) => one.rows(targets(position)[0] ?? 0) },
+    factors: open
+      ? held(b, whole(), shape).factors
+      : inner.factors.map((f) => ({ ...f, rows: (position) => f.rows(targets(position)[0] ?? 0) })),
   };
 }

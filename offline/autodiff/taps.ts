@@ -5,8 +5,8 @@
 import type { Builder } from "../onnx/builder.ts";
 import { minus, plus, productOf, times } from "../onnx/dims.ts";
 import type { Value } from "../onnx/graph.ts";
-import { COST, chunks, inOrder, LARGEST_BLOCK, overPositions, sumOfSquares } from "./outer.ts";
-import { estimate, numberOf, type PerExample, type Plan, rowsFirst } from "./per-example.ts";
+import { COST, chunks, inOrder, LARGEST_BLOCK, overPositions } from "./outer.ts";
+import { estimate, factorsOf, numberOf, type PerExample, type Plan, rowsFirst } from "./per-example.ts";
 
 export interface Taps {
   /** The side that is padded and shifted, [B, C, …], and the other, [B, O, …]. */
@@ -111,11 +111,14 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
       return b.reshape(b.gather(product(), order, 1), [b.batch, ...shape]);
     },
     plan,
-    factors: {
-      x: () => sumOfSquares(b, rowsFirst(b, t.padded, [1])),
-      d: () => sumOfSquares(b, rowsFirst(b, t.plain, [1])),
-      rows: t.channels,
-      sizes: [channelCount, plainCount],
-    },
+    factors: [
+      factorsOf(
+        b,
+        () => rowsFirst(b, t.padded, [1]),
+        () => rowsFirst(b, t.plain, [1]),
+        t.channels,
+        [channelCount, plainCount],
+      ),
+    ],
   };
 }
