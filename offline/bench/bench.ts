@@ -7,6 +7,7 @@ import type { Figure } from "./figure.ts";
 const SUBJECTS: Record<string, () => Promise<{ measure(): Promise<Figure[]> }>> = {
   build: () => import("./build.ts"),
   edge: () => import("./edge.ts"),
+  search: () => import("./search.ts"),
 };
 
 function line({ name, value, unit, goal, holds }: Figure): string {
