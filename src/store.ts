@@ -99,15 +99,27 @@ export function r2Source(bucket: R2Bucket, name: string, version: string): Index
     },
     async range(file, offset, length) {
       const key = fileKey(name, version, file);
-      const object = await reach(key, () => bucket.get(key, { range: { offset, length } }));
+      const object = await reach(key, () => rangeOf(bucket, key, offset, length));
       if (object === null) throw new CorruptIndexError(key, "a file", "none");
-      const bytes = await object.bytes();
+      const bytes = object === "beyond" ? new Uint8Array() : await object.bytes();
       if (bytes.length !== length) {
-        throw new RangeError(`${key}: expected ${length} bytes at ${offset}, got ${bytes.length}`);
+        throw new CorruptIndexError(key, `${length} bytes at ${offset}`, `${bytes.length}`);
       }
       return bytes;
     },
   };
+}
+
+/** R2's code for a range that begins beyond the end. */
+const UNSATISFIABLE = "(10039)";
+
+async function rangeOf(bucket: R2Bucket, key: string, offset: number, length: number) {
+  try {
+    return await bucket.get(key, { range: { offset, length } });
+  } catch (error) {
+    if (error instanceof Error && error.message.includes(UNSATISFIABLE)) return "beyond";
+    throw error;
+  }
 }
 
 /** A whole file in memory, checked against the manifest's size and sha256. Throws CorruptIndexError. */

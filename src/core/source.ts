@@ -5,7 +5,7 @@
 export interface IndexSource {
   /** The whole file as it arrives. Throws if there is no such file. */
   stream(file: string): Promise<AsyncIterable<Uint8Array>>;
-  /** Bytes offset … offset + length − 1. Throws RangeError if the file ends before. */
+  /** Bytes offset … offset + length − 1. Throws RangeError or CorruptIndexError if the file ends before. */
   range(file: string, offset: number, length: number): Promise<Uint8Array>;
 }
 
