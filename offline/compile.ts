@@ -118,7 +118,7 @@ export const describe = (port: Port): GraphInput => ({
 });
 
 /** The kept coordinates of each layer. */
-function shares(layers: readonly Layer[], r: CompileOptions["r"]): number[] {
+export function shares(layers: readonly Layer[], r: CompileOptions["r"]): number[] {
   const sizes = layers.map((layer) => layer.d);
   if ("total" in r) return splitEqually(sizes, r.total);
   if (!Number.isInteger(r.perLayer) || r.perLayer < 1) {
@@ -163,7 +163,7 @@ export function differentiate(
 }
 
 /** The symbol of the number of examples: the first axis of the first input that has one. */
-function batchSymbol(graph: Graph, path: string): string {
+export function batchSymbol(graph: Graph, path: string): string {
   const [first] = graph.inputs.filter((input) => input.shape.length > 0);
   const dim = first?.shape[0];
   if (!first || dim === undefined) throw new Error(`${path}: expected an input with a batch axis, got none`);
@@ -174,7 +174,7 @@ function batchSymbol(graph: Graph, path: string): string {
 }
 
 /** Exporters may name the batch axis differently at each input: all first axes that are open take the one name. */
-function withBatch(graph: Graph, batch: string): Graph {
+export function withBatch(graph: Graph, batch: string): Graph {
   const inputs = graph.inputs.map((input) => {
     const [first] = input.shape;
     if (input.shape.includes(batch) || typeof first !== "string") return input;

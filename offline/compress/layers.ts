@@ -6,7 +6,8 @@ import { extents } from "../onnx/tensor.ts";
 
 /** Buffers that are never trained, and names that exporters make up for constants and for folded weights. */
 const BUFFER = /inv_freq|running_(mean|var)|num_batches_tracked|position_ids/;
-const MADE_UP = /^(val|_?lifted|const|scalar|clone|_to_copy|arange|full|ones|zeros|tensor|onnx::|\/|#)[^.]*$|^\d+$/;
+const MADE_UP =
+  /^(val|_?lifted|const|scalar|clone|_to_copy|arange|full|ones|zeros|tensor|onnx::|\/|#)[^.]*$|^constant\.\d+$|^\d+$/;
 const PRODUCTS = new Set(["MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"]);
 
 /** A candidate for differentiation. */
