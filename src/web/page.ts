@@ -103,6 +103,11 @@ byId("indexes").addEventListener("change", (event) => {
   if (event.target instanceof HTMLSelectElement)
     location.hash = `#${new URLSearchParams({ index: event.target.value })}`;
 });
+byId("skip").addEventListener("click", (event) => {
+  // Not by the address, which says what is shown.
+  event.preventDefault();
+  byId("result-start").focus();
+});
 addEventListener("hashchange", run);
 fill(stage, loadingResult(TOP_K));
 run();

@@ -135,6 +135,16 @@ test("a digit is picked by keyboard alone", async () => {
   await expect.poll(focused).toBe(last);
 });
 
+test("the keyboard may skip to the answer, and the address stays", async () => {
+  await visit();
+  await answered("test-197");
+  const { hash } = new URL(page.url());
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  expect(await page.evaluate(() => document.activeElement?.id)).toBe("result-start");
+  expect(new URL(page.url()).hash).toBe(hash);
+});
+
 test("filters and pages through the stored digits", async () => {
   await visit();
   await answered("test-197");
