@@ -18,7 +18,7 @@ export interface CompileOptions {
   /** Name of the graph output that the loss reads; by default the first. */
   output?: string;
   /** Patterns of parameter names, "!" before one excludes; by default all trained parameters that reach the loss. */
-  layers?: string[];
+  layers?: readonly string[];
   /** Kept coordinates: in total, split equally over the layers, or of each layer (one with fewer entries keeps all). */
   r: { total: number } | { perLayer: number };
   /** Which coordinates are kept: uniformly (the paper's), by factored importance (needs `calibration`), or rows × columns. */

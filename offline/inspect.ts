@@ -40,7 +40,7 @@ export interface Inspection {
 /** Throws if the model cannot be read or an operator of it is not understood at all. */
 export async function inspectModel(
   path: string,
-  options: { output?: string; layers?: string[]; perLayer?: number } = {},
+  options: { output?: string; layers?: readonly string[]; perLayer?: number } = {},
 ): Promise<Inspection> {
   const model = await readModel(path);
   const graph = withBatch(model, batchSymbol(model, path));

@@ -451,7 +451,12 @@ const gatherND: Infer = (c) => {
   const [x, indices] = [c.input(0), c.input(1)];
   const shared = integer(c.node, "batch_dims", 0);
   const depth = Number(indices.shape.at(-1));
-  return [{ type: x.type, shape: [...indices.shape.slice(0, -1), ...x.shape.slice(shared + depth)] }];
+  return [
+    {
+      type: x.type,
+      shape: [...x.shape.slice(0, shared), ...indices.shape.slice(shared, -1), ...x.shape.slice(shared + depth)],
+    },
+  ];
 };
 
 const expand: Infer = (c) => {
@@ -540,6 +545,17 @@ const oneHot: Infer = (c) => {
   return [{ type: c.input(2).type, shape: [...indices.shape.slice(0, axis), depth, ...indices.shape.slice(axis)] }];
 };
 
+/** Depth to space for `up`, else space to depth. */
+const blocks =
+  (up: boolean): Infer =>
+  (c) => {
+    const s = integer(c.node, "blocksize", 1);
+    const [batch = 1, channels = 1, ...sizes] = c.input(0).shape;
+    const [grow, shrink] = [(dim: Dim, by: number) => times(dim, by), (dim: Dim, by: number) => floorQuotient(dim, by)];
+    const spatial = sizes.map((size) => (up ? grow : shrink)(size, s));
+    return [{ type: c.input(0).type, shape: [batch, (up ? shrink : grow)(channels, s * s), ...spatial] }];
+  };
+
 const resize: Infer = (c) => {
   const x = c.input(0);
   const sizes = c.node.inputs[3] ? c.constant(3) : null;
@@ -622,6 +638,8 @@ const TABLE = new Map<string, Infer>([
   ["Shape", shapeOf],
   ["Size", size],
   ["OneHot", oneHot],
+  ["DepthToSpace", blocks(true)],
+  ["SpaceToDepth", blocks(false)],
   ["Resize", resize],
   ["TopK", topK],
   [
