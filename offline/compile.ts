@@ -7,7 +7,7 @@ import { gridMask } from "./compress/grid.ts";
 import { type Calibration, importanceMask } from "./compress/importance.ts";
 import { candidatesOf, chooseParameters, groupLayers } from "./compress/layers.ts";
 import { type Builder, createBuilder } from "./onnx/builder.ts";
-import { ELEMENT, type Graph, type Node, type Port, type Value } from "./onnx/graph.ts";
+import { ELEMENT, type Graph, type Port, type Value } from "./onnx/graph.ts";
 import { readModel, tensorTypeName, writeModel } from "./onnx/model.ts";
 import { isExternal } from "./onnx/tensor.ts";
 
@@ -236,15 +236,7 @@ export function pruned(b: Builder, graph: Graph, outputs: readonly Value[]): Gra
     b.nodes,
     outputs.map((output) => output.name),
   );
-  const used = new Set([
-    ...b.nodes.flatMap((node) => (node.outputs.some((o) => needed.has(o)) ? node.inputs : [])),
-    ...outputs.map((o) => o.name),
-  ]);
-  const nodes: Node[] = b.nodes.flatMap((node) => {
-    if (!node.outputs.some((name) => needed.has(name))) return [];
-    if (node.op !== "MaxPool" || used.has(node.outputs[1] ?? "")) return [node];
-    return [{ ...node, outputs: node.outputs.slice(0, 1) }];
-  });
+  const nodes = b.nodes.filter((node) => node.outputs.some((name) => needed.has(name)));
   return {
     ...graph,
     inputs: b.inputs,

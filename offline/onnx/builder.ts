@@ -133,15 +133,10 @@ export function createBuilder(graph: Graph, batch: string) {
   }
 
   /**
-   * Adds the nodes of a model. An If whose condition is known becomes its branch, a composite operator its parts; a MaxPool
-   * reports where its maxima are.
+   * Adds the nodes of a model. An If whose condition is known becomes its branch, a composite operator its parts.
    */
   function addModel(list: readonly Node[]): void {
     for (const node of list) {
-      if (node.op === "MaxPool" && !node.outputs[1]) {
-        append({ ...node, outputs: [node.outputs[0] ?? "", `${node.outputs[0]}.positions`] });
-        continue;
-      }
       if (node.op !== "If" || node.domain !== "") {
         if (!decompose(builder, node)) append(node);
         continue;
@@ -244,10 +239,14 @@ export function createBuilder(graph: Graph, batch: string) {
   }
 
   /**
-   * Zeros before and after along axes; amounts are extents, or int64 values of one entry. All axes are written out: onnxruntime
+   * Zeros (or `fill`) before and after along axes; amounts are extents, or int64 values of one entry. All axes are written out: onnxruntime
    * reorders the amounts wrongly when it moves a Transpose through a Pad that names its axes.
    */
-  function pad(x: Value, around: readonly { axis: number; before: Dim | Value; after: Dim | Value }[]): Value {
+  function pad(
+    x: Value,
+    around: readonly { axis: number; before: Dim | Value; after: Dim | Value }[],
+    fill = 0,
+  ): Value {
     const amount = (axis: number, side: "before" | "after") => around.find((a) => a.axis === axis)?.[side] ?? 0;
     const sides = (["before", "after"] as const).flatMap((side) => x.shape.map((_, axis) => amount(axis, side)));
     if (sides.every((side) => side === 0)) return x;
@@ -258,7 +257,7 @@ export function createBuilder(graph: Graph, batch: string) {
           sides.map((side) => (typeof side === "object" ? side : extent(side))),
           0,
         );
-    return op("Pad", [x, amounts, scalar(0, x)]);
+    return op("Pad", [x, amounts, scalar(fill, x)]);
   }
 
   const concat = (parts: readonly Value[], axis: number): Value => {

@@ -130,12 +130,6 @@ const CASES: Case[] = [
   },
   { op: "TopK", shape: [6], more: [ints(3)], outputs: 2 },
   {
-    op: "GatherND",
-    shape: [3, 2],
-    more: [tensorOf(ELEMENT.int64, [3, 2, 1], [0, 2, 1, 1, 2, 0])],
-    attributes: { batch_dims: 1 },
-  },
-  {
     op: "Einsum",
     shape: [3, 4],
     more: [noise([4, 2], 1), noise([3, 5], 2)],

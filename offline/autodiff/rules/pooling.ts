@@ -1,6 +1,6 @@
 /** Gradients of pooling and resizing. */
-import { type Dim, productOf } from "../../onnx/dims.ts";
-import { integer, integers, type Value, where } from "../../onnx/graph.ts";
+import { type Dim, minus, plus, productOf, times } from "../../onnx/dims.ts";
+import { ELEMENT, integer, integers, type Value, where } from "../../onnx/graph.ts";
 import { windowOf } from "../../onnx/infer.ts";
 import type { Rule, RuleContext } from "../rule.ts";
 import { transposedWindows } from "./product.ts";
@@ -8,26 +8,63 @@ import { interpolation } from "./resize.ts";
 import { alongAxis } from "./shape.ts";
 
 /**
- * Each window's cotangent goes to its first maximum, whose flat position the pooling reports as its second output. Windows that
- * do not overlap write each entry once, which MaxUnpool does; others add.
+ * Each window's cotangent goes to its first maximum, as in PyTorch. The windows' entries are laid side by side, [B, C, K, …out], so
+ * that ArgMax finds it: the pooling's own report of positions is missing from some of onnxruntime's providers.
  */
 const maxPool: Rule = (c) => [
   () => {
     const { b } = c;
     const x = c.x(0);
-    const indices = c.y[1];
-    if (!indices)
-      throw new Error(`${where(c.node)}: expected the positions of the maxima as a second output, got none`);
-    const { kernel, strides, dilations } = windowOf(c.node, x.shape.slice(2), integers(c.node, "kernel_shape") ?? []);
-    const apart = kernel.every((extent, k) => (strides[k] ?? 1) >= extent && dilations[k] === 1);
-    if (apart && kernel.length === 2) {
-      const unpooled = b.op("MaxUnpool", [c.d, indices, b.shape(x.shape)], { kernel_shape: kernel, strides });
-      return b.reshape(unpooled, x.shape);
+    const sizes = x.shape.slice(2);
+    const { kernel, strides, dilations, pads } = windowOf(c.node, sizes, integers(c.node, "kernel_shape") ?? []);
+    const out = c.d.shape.slice(2);
+    const [batch = 1, channels = 1] = x.shape;
+    const count = productNumber(kernel);
+    const axes = kernel.map((_, k) => k);
+    const tiles = kernel.every(
+      (extent, k) => strides[k] === extent && dilations[k] === 1 && times(out[k] ?? 1, extent) === sizes[k],
+    );
+    // Tiles: [B, C, o₁, k₁, o₂, k₂, …] ⇄ [B, C, k₁, k₂, …, o₁, o₂, …].
+    const apart = [0, 1, ...axes.map((k) => 3 + 2 * k), ...axes.map((k) => 2 + 2 * k)];
+    const cut = [batch, channels, ...axes.flatMap((k) => [out[k] ?? 1, kernel[k] ?? 1])];
+    const entries = tiles ? b.transpose(b.reshape(x, cut), apart) : b.concat(shiftedWindows(), 2);
+    const first = b.op("ArgMax", [b.reshape(entries, [batch, channels, count, ...out])], { axis: 2, keepdims: 1 });
+    const order = b.constant(
+      ELEMENT.int64,
+      [count, ...out.map(() => 1)],
+      Array.from({ length: count }, (_, tap) => tap),
+    );
+    const d = b.reshape(c.d, [batch, channels, 1, ...out]);
+    const given = b.where(b.op("Equal", [first, order]), d, b.scalar(0, d));
+    if (tiles) {
+      const back = apart.map((_, axis) => apart.indexOf(axis));
+      return b.reshape(b.transpose(b.reshape(given, [batch, channels, ...kernel, ...out]), back), x.shape);
     }
-    const zeros = b.filled(0, [productOf(x.shape)], c.d);
-    const flat = (v: Value) => b.reshape(v, [productOf(v.shape)]);
-    const sums = b.op("ScatterElements", [zeros, flat(indices), flat(c.d)], { axis: 0, reduction: "add" });
-    return b.reshape(sums, x.shape);
+    const eye = Array.from({ length: count * count }, (_, at) => Number(at % count === Math.floor(at / count)));
+    const placed = b.cast(b.constant(ELEMENT.float32, [count, 1, ...kernel], eye), d.type);
+    const single = b.reshape(given, [times(batch, channels), count, ...out]);
+    return b.reshape(transposedWindows(c, single, placed, sizes, 1), x.shape);
+
+    function shiftedWindows(): Value[] {
+      const around = axes.map((k) => {
+        const [before, end] = pads[k] ?? [0, 0];
+        const reach = plus(
+          times(minus(out[k] ?? 1, 1), strides[k] ?? 1),
+          (dilations[k] ?? 1) * ((kernel[k] ?? 1) - 1) + 1,
+        );
+        const short = minus(minus(reach, sizes[k] ?? 1), before);
+        return { axis: k + 2, before, after: typeof short === "number" ? Math.max(short, 0) : end };
+      });
+      const image = b.pad(x, around, Number.NEGATIVE_INFINITY);
+      return Array.from({ length: count }, (_, tap) => {
+        const cuts = axes.map((k) => {
+          const index = Math.floor(tap / productNumber(kernel.slice(k + 1))) % (kernel[k] ?? 1);
+          const [start, step] = [index * (dilations[k] ?? 1), strides[k] ?? 1];
+          return { axis: k + 2, start, end: plus(times(minus(out[k] ?? 1, 1), step), start + 1), step };
+        });
+        return b.reshape(b.slice(image, cuts), [batch, channels, 1, ...out]);
+      });
+    }
   },
 ];
 
