@@ -22,19 +22,21 @@ export interface PreparedQuery {
   highFactor: number;
 }
 
+/** [R] float64: q̃_j = q_j · s_j, zero where every row is. */
+export function balanceQuery(basis: Basis, gradient: Float32Array): Float64Array {
+  return Float64Array.from(gradient, (value, j) =>
+    basis.exponents[j] === DROPPED ? 0 : value * 2 ** basis.exponents[j],
+  );
+}
+
 /**
  * Balances, rotates and quantises `gradient` ([R] float32); null if it is orthogonal to every row by its zeros.
  * Throws TypeError if it is no Float32Array, RangeError if its length is not R or a value is not finite.
  */
 export function prepareQuery(basis: Basis, gradient: Float32Array): PreparedQuery | null {
   checkGradient(gradient, basis.dimension);
-  const rotated = new Float64Array(basis.dimension);
-  let largest = 0;
-  for (let j = 0; j < rotated.length; j++) {
-    if (basis.exponents[j] === DROPPED) continue;
-    rotated[j] = gradient[j] * 2 ** basis.exponents[j];
-    largest = Math.max(largest, Math.abs(rotated[j]));
-  }
+  const rotated = balanceQuery(basis, gradient);
+  const largest = rotated.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   if (largest === 0) return null;
   // A power of two brings the largest coordinate near one, so that no square overflows or vanishes; it rounds nothing.
   const near = 2 ** Math.floor(Math.log2(largest));
@@ -68,7 +70,8 @@ export function prepareQuery(basis: Basis, gradient: Float32Array): PreparedQuer
   };
 }
 
-function checkGradient(gradient: Float32Array, dimension: number): void {
+/** Throws TypeError if `gradient` is no Float32Array, RangeError if its length is not R or a value is not finite. */
+export function checkGradient(gradient: Float32Array, dimension: number): void {
   if (!(gradient instanceof Float32Array)) {
     throw new TypeError(`gradient: expected a Float32Array of ${dimension} values, got ${typeof gradient}; convert it`);
   }
@@ -94,4 +97,11 @@ export function writeQuery(codes: Int16Array, target: Uint8Array, stride: number
     target[j] = shifted >> 7;
     target[stride + j] = shifted & 127;
   }
+}
+
+/** Σ_j row_j · query_j in float64, j ascending: an influence is the negative of it. */
+export function orderedDot(row: Float32Array, query: ArrayLike<number>): number {
+  let sum = 0;
+  for (let j = 0; j < row.length; j++) sum += row[j] * query[j];
+  return sum;
 }

@@ -2,7 +2,7 @@
 import { type GroupSums, sumGroups } from "./groups.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { FILES, type Manifest } from "./manifest.ts";
-import { type PreparedQuery, prepareQuery } from "./query.ts";
+import { orderedDot, type PreparedQuery, prepareQuery } from "./query.ts";
 import { chooseTier, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Tier } from "./resident.ts";
 import { RowReader } from "./row-reader.ts";
 import { exactDots, narrow, type Scanned, scan } from "./scan.ts";
@@ -22,6 +22,8 @@ export interface SearchAnswer {
   harmful: Neighbour[];
   /** True when the order and the members are proved (certified), not only likely. */
   exact: boolean;
+  /** The share of the true neighbours that the backend finds, measured when it was built; 1 where `exact`. */
+  recall: number;
   /** Rows that the coarse scan read: the longest ones, until no further row could matter. */
   scanned: number;
   /** Rows whose interval from the coarse plane reached the k-th best, and rows read in full precision. */
@@ -34,18 +36,22 @@ export interface SearchAnswer {
 }
 
 /** An opened index, ready to be asked. Errors: TypeError or RangeError for a bad argument, CorruptIndexError for an altered row. */
-export interface Searcher {
+export interface Backend {
   readonly n: number;
   readonly dimension: number;
   /** Bytes held in memory. */
   readonly residentBytes: number;
-  /** What is held beside the coarse plane: full rows, the fine plane, or nothing. */
-  readonly tier: Tier;
   /**
    * `gradient`: [R] float32, the compressed query gradient g̃_q, finite. `topK` ≥ 1, may exceed n. The truth is the float64
    * dot product of the float32 values, summed in order of the coordinates. `filter`: only rows of this bitmap (rowBitmap) count.
    */
   search(gradient: Float32Array, topK: number, filter?: Uint8Array): Promise<SearchAnswer>;
+}
+
+/** The certified scan, which can do more. */
+export interface Searcher extends Backend {
+  /** What is held beside the coarse plane: full rows, the fine plane, or nothing. */
+  readonly tier: Tier;
   /** Up to 256 queries at once, each row read once; one answer each, in order. */
   searchBatch(gradients: readonly Float32Array[], topK: number, filter?: Uint8Array): Promise<SearchAnswer[]>;
   /** Influence summed over groups of rows: `groups` [n] has each row's group, 0 … count − 1; a row of another value is in none. */
@@ -110,6 +116,7 @@ export async function openTier(manifest: Manifest, source: IndexSource, kernel: 
       helpful: neighbours(1),
       harmful: neighbours(-1),
       exact: true,
+      recall: 1,
       scanned,
       survivors: candidates.places.length,
       rescored: rows.length,
@@ -123,9 +130,7 @@ export async function openTier(manifest: Manifest, source: IndexSource, kernel: 
     topK: number,
     filter?: Uint8Array,
   ): Promise<SearchAnswer[]> => {
-    if (!Number.isInteger(topK) || topK < 1) {
-      throw new RangeError(`topK: expected a positive integer, got ${topK}; ask for at least one`);
-    }
+    checkTopK(topK);
     if (gradients.length > QUERIES_AT_ONCE) {
       throw new RangeError(`gradients: expected at most ${QUERIES_AT_ONCE}, got ${gradients.length}; ask in parts`);
     }
@@ -161,7 +166,14 @@ export async function openTier(manifest: Manifest, source: IndexSource, kernel: 
   };
 }
 
-function checkFilter(n: number, filter: Uint8Array | undefined): void {
+/** Throws RangeError unless `topK` is a positive integer. */
+export function checkTopK(topK: number): void {
+  if (Number.isInteger(topK) && topK >= 1) return;
+  throw new RangeError(`topK: expected a positive integer, got ${topK}; ask for at least one`);
+}
+
+/** Throws RangeError unless `filter` is a bitmap of n rows, or none. */
+export function checkFilter(n: number, filter: Uint8Array | undefined): void {
   if (filter !== undefined && filter.length !== Math.ceil(n / 8)) {
     throw new RangeError(
       `filter: expected a bitmap of ${Math.ceil(n / 8)} bytes for ${n} rows, got ${filter.length}; use rowBitmap`,
@@ -174,6 +186,7 @@ const nothing = (scanMs: number): SearchAnswer => ({
   helpful: [],
   harmful: [],
   exact: true,
+  recall: 1,
   scanned: 0,
   survivors: 0,
   rescored: 0,
@@ -216,11 +229,4 @@ async function readDots(
     take,
   );
   return { rows, dots, fetched };
-}
-
-/** Σ_j row_j · query_j in float64, j ascending: what an influence is. */
-function orderedDot(row: Float32Array, query: Float64Array): number {
-  let sum = 0;
-  for (let j = 0; j < row.length; j++) sum += row[j] * query[j];
-  return sum;
 }
