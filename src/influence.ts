@@ -45,7 +45,6 @@ export const influence = new Hono<Environment>().post(
     const gradient = row === undefined ? checkGradient(index, question.gradient ?? []) : await storedQuery(index, row);
     watch.lap("query");
     const found = await index.searcher.search(gradient, question.topK);
-    await watch.settle();
     watch.lap("search");
     for (const [part, milliseconds] of Object.entries(found.milliseconds)) watch.part(part, milliseconds);
     const described = (neighbours: readonly Neighbour[]): NeighbourRow[] =>

@@ -1,36 +1,34 @@
 /**
- * Server-Timing. On Cloudflare a Worker's clock stands still while it computes and moves on only with I/O, to the millisecond
- * (measured in local workerd: it does move, in steps of 1 ms). So a phase ends at an I/O event, and a duration is true to a
- * millisecond: a search that reads no rows is followed by a timer of zero length, which lets the clock catch up. The parts of a
- * phase that do no I/O of their own (scan, refine) read 0 there; their phase (search) does not.
+ * Server-Timing. On Cloudflare a Worker's clock stands still while it computes and moves on only with I/O; in local workerd it
+ * moves, in steps of 1 ms (measured). A phase during which it did not move is named without a duration, because 0 would claim
+ * what was not measured; what it took then counts in the next phase that ends with I/O.
  */
 export interface Stopwatch {
   /** Ends a phase, which began where the one before ended. */
   lap(phase: string): void;
   /** A part of the last phase that was measured elsewhere, in milliseconds. */
   part(name: string, milliseconds: number): void;
-  /** Lets a clock that stood still since the last lap catch up; takes about 0.1 ms. */
-  settle(): Promise<void>;
   /** The header's value so far. */
   header(): string;
 }
 
 export function stopwatch(): Stopwatch {
-  const laps: string[] = [];
+  const entries: string[] = [];
   const start = performance.now();
   let last = start;
+  const add = (name: string, milliseconds: number) => {
+    entries.push(milliseconds > 0 ? `${name};dur=${milliseconds}` : name);
+  };
   return {
     lap(phase) {
       const now = performance.now();
-      laps.push(`${phase};dur=${now - last}`);
+      add(phase, now - last);
       last = now;
     },
-    part(name, milliseconds) {
-      laps.push(`${name};dur=${milliseconds}`);
+    part: add,
+    header() {
+      add("total", performance.now() - start);
+      return entries.join(", ");
     },
-    async settle() {
-      if (performance.now() === last) await scheduler.wait(0);
-    },
-    header: () => [...laps, `total;dur=${performance.now() - start}`].join(", "),
   };
 }

@@ -117,17 +117,17 @@ function proof(index: IndexDescription, answer: InfluenceAnswer, { server, round
   const certified = answer.exact
     ? `Exact: proved against all ${counted(index.n)} training examples; ${counted(answer.rescored)} were compared in full precision.`
     : `Approximate: ${counted(answer.rescored)} of ${counted(index.n)} training examples were compared.`;
-  const searched = server.get("search");
-  const times = [
-    searched === undefined ? "" : `Search ${duration(searched)}`,
-    server.has("total") ? `server ${duration(server.get("total") ?? 0)}` : "",
-    `round trip ${duration(roundTrip)}`,
-  ];
+  // The server names a phase without a duration where its clock did not move.
+  const phases = ["search", "server"].flatMap((name) => {
+    const took = server.get(name === "server" ? "total" : name);
+    return took === undefined ? [] : [`${name} ${duration(took)}`];
+  });
+  const times = [...phases, `round trip ${duration(roundTrip)}`].join(" · ");
   return element(
     "footer",
     { class: "proof" },
     element("p", { class: answer.exact ? "certificate exact" : "certificate" }, certified),
-    element("p", { class: "times" }, times.filter((part) => part !== "").join(" · ")),
+    element("p", { class: "times" }, times),
     answer.query && terminal(index, answer.query.id, answer.topK),
   );
 }

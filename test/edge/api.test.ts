@@ -184,7 +184,7 @@ describe("influence", () => {
 
   test("says where the time went", async () => {
     const response = await askInfluence("digits", { query: "test-1" });
-    const phases = (response.headers.get("Server-Timing") ?? "").split(", ").map((phase) => phase.split(";dur=")[0]);
+    const phases = (response.headers.get("Server-Timing") ?? "").split(", ").map((phase) => phase.split(";")[0]);
     expect(phases).toEqual(["body", "load", "query", "search", "scan", "refine", "read", "total"]);
     await response.text();
   });

@@ -77,6 +77,8 @@ const cases: [string, RequestInit, number, string, RegExp][] = [
     "body-too-large",
     /4000000 bytes, got 4000001/,
   ],
+  [influence, announcing("4000001"), 413, "body-too-large", /4000000 bytes, got 4000001/],
+  [influence, announcing("x"), 413, "body-too-large", /got x/],
   [influence, posted("application/json", endless()), 413, "body-too-large", /got more/],
   [influence, msgpack(), 400, "invalid-body", /expected MessagePack/],
   [influence, msgpack(0x81, 0xa1), 400, "invalid-body", /expected MessagePack/],
@@ -137,6 +139,11 @@ function nanGradient(): Uint8Array {
   const values = queryOf("digits", 0);
   values[5] = Number.NaN;
   return new Uint8Array(values.buffer);
+}
+
+/** A body that says of itself that it has so many bytes. */
+function announcing(length: string): RequestInit {
+  return { method: "POST", headers: { "Content-Type": "application/json", "Content-Length": length }, body: "{}" };
 }
 
 /** A body without a length, longer than any limit. */

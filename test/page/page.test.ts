@@ -61,7 +61,9 @@ test("opens with the worst misclassified digit and its neighbours, all images th
     await expect.poll(() => image.evaluate((node: HTMLImageElement) => node.naturalWidth)).toBe(28);
   }
   expect(await page.locator(".certificate").textContent()).toMatch(/^Exact: proved against all 500 training examples/);
-  expect(await page.locator(".times").textContent()).toMatch(/^Search .*ms · server .*ms · round trip .*ms$/);
+  expect(await page.locator(".times").textContent()).toMatch(
+    /^(Search \S+ ms · )?(Server \S+ ms · )?Round trip \S+ ms$/i,
+  );
   expect(await page.locator("#facts").textContent()).toContain("32 of 1,100");
   expect(await page.locator("#facts").textContent()).toContain("0.91");
 });
