@@ -31,6 +31,8 @@ export interface CollectPlan {
   /** What to do with an example whose gradient or loss is not finite. */
   onNan: "fail" | "skip";
   worker: Worker;
+  /** Shards of the splits before this one: workers take turns over all of them. */
+  shardsBefore: number;
 }
 
 type Cut = Pick<CollectPlan, "batch" | "shard">;
@@ -63,11 +65,13 @@ export async function makeShards(
   folder: string,
   key: string,
   n: number,
-  plan: Pick<CollectPlan, "split" | "dimension" | "worker"> & Cut,
+  plan: Pick<CollectPlan, "split" | "dimension" | "worker" | "shardsBefore"> & Cut,
   progress: StepProgress,
   fill: (shard: ShardRows) => Promise<void>,
 ): Promise<void> {
-  for (let index = plan.worker.index; index < shardCount(n, plan); index += plan.worker.of) {
+  const { worker, shardsBefore } = plan;
+  for (let index = 0; index < shardCount(n, plan); index++) {
+    if ((shardsBefore + index) % worker.of !== worker.index) continue;
     const path = join(folder, shardName(plan.split, index));
     const first = index * rowsPerShard(plan);
     const rows = Math.min(rowsPerShard(plan), n - first);

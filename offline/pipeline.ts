@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Layer, MaskBlock } from "../src/core/mask.ts";
 import type { Bucket } from "./bucket.ts";
 import { buildIndex } from "./build-index.ts";
-import { collect, missingShards, readShards } from "./collect.ts";
+import { collect, missingShards, readShards, shardCount } from "./collect.ts";
 import { type Compiled, compileStep } from "./compiled.ts";
 import type { Config, SplitConfig } from "./config.ts";
 import { type Dataset, openDataset } from "./dataset/dataset.ts";
@@ -110,7 +110,8 @@ export async function collectStep(run: Run): Promise<Collected> {
   const progress = run.progress.step("collect", Math.ceil(total / worker.of), "examples");
   const skipped: string[] = [];
   for (const [split, dataset] of splits) {
-    const plan = { split, dimension, batch: config.batch, shard: config.shard, onNan, worker };
+    const shardsBefore = split === "train" ? 0 : shardCount(train.n, config);
+    const plan = { split, dimension, batch: config.batch, shard: config.shard, onNan, worker, shardsBefore };
     skipped.push(
       ...(compiled
         ? await collect(

@@ -34,7 +34,7 @@ config=fixtures/mnist-cnn/influence.yaml
 job=$(sbatch --parsable --array=0-3 --output="$work/collect-%a.log" offline/cluster/collect.sbatch "$config" --out "$work/array")
 while squeue --noheader --job "$job" | grep -q .; do sleep 1; done
 tail -n 1 "$work"/collect-*.log
-influence index "$config" --out "$work/array"
-influence index "$config" --out "$work/alone"
+npx influence index "$config" --out "$work/array"
+npx influence index "$config" --out "$work/alone"
 sha256sum "$work"/{array,alone}/index/manifest.json
 cmp "$work"/{array,alone}/index/manifest.json && echo "the same bytes"
