@@ -8,65 +8,92 @@ import { interpolation } from "./resize.ts";
 import { alongAxis } from "./shape.ts";
 
 /**
- * Each window's cotangent goes to its first maximum, as in PyTorch. The windows' entries are laid side by side, [B, C, K, …out], so
- * that ArgMax finds it: the pooling's own report of positions is missing from some of onnxruntime's providers.
+ * Each window's cotangent goes to its first maximum, as in PyTorch: offset by offset, an entry equal to the maximum takes what is
+ * left of it. The pooling's own report of positions is missing from some of onnxruntime's providers.
  */
 const maxPool: Rule = (c) => [
   () => {
     const { b } = c;
     const x = c.x(0);
+    const y = c.y[0] ?? c.d;
     const sizes = x.shape.slice(2);
-    const { kernel, strides, dilations, pads } = windowOf(c.node, sizes, integers(c.node, "kernel_shape") ?? []);
+    const { kernel, strides, dilations } = windowOf(c.node, sizes, integers(c.node, "kernel_shape") ?? []);
     const out = c.d.shape.slice(2);
-    const [batch = 1, channels = 1] = x.shape;
-    const count = productNumber(kernel);
-    const axes = kernel.map((_, k) => k);
+    const windows = shiftedWindows(c);
+    let left = c.d;
+    const given = windows.map((entries, tap) => {
+      // Some offset holds the maximum: what the others have not taken is the last one's.
+      if (tap === windows.length - 1) return left;
+      const taken = b.where(b.op("Equal", [entries, y]), left, b.scalar(0, left));
+      left = b.sub(left, taken);
+      return taken;
+    });
     const tiles = kernel.every(
       (extent, k) => strides[k] === extent && dilations[k] === 1 && times(out[k] ?? 1, extent) === sizes[k],
     );
-    // Tiles: [B, C, o₁, k₁, o₂, k₂, …] ⇄ [B, C, k₁, k₂, …, o₁, o₂, …].
-    const apart = [0, 1, ...axes.map((k) => 3 + 2 * k), ...axes.map((k) => 2 + 2 * k)];
-    const cut = [batch, channels, ...axes.flatMap((k) => [out[k] ?? 1, kernel[k] ?? 1])];
-    const entries = tiles ? b.transpose(b.reshape(x, cut), apart) : b.concat(shiftedWindows(), 2);
-    const first = b.op("ArgMax", [b.reshape(entries, [batch, channels, count, ...out])], { axis: 2, keepdims: 1 });
-    const order = b.constant(
-      ELEMENT.int64,
-      [count, ...out.map(() => 1)],
-      Array.from({ length: count }, (_, tap) => tap),
-    );
-    const d = b.reshape(c.d, [batch, channels, 1, ...out]);
-    const given = b.where(b.op("Equal", [first, order]), d, b.scalar(0, d));
-    if (tiles) {
-      const back = apart.map((_, axis) => apart.indexOf(axis));
-      return b.reshape(b.transpose(b.reshape(given, [batch, channels, ...kernel, ...out]), back), x.shape);
-    }
+    if (tiles) return interleaved(c, given, kernel);
+    const [batch = 1, channels = 1] = x.shape;
+    const count = windows.length;
     const eye = Array.from({ length: count * count }, (_, at) => Number(at % count === Math.floor(at / count)));
-    const placed = b.cast(b.constant(ELEMENT.float32, [count, 1, ...kernel], eye), d.type);
-    const single = b.reshape(given, [times(batch, channels), count, ...out]);
-    return b.reshape(transposedWindows(c, single, placed, sizes, 1), x.shape);
-
-    function shiftedWindows(): Value[] {
-      const around = axes.map((k) => {
-        const [before, end] = pads[k] ?? [0, 0];
-        const reach = plus(
-          times(minus(out[k] ?? 1, 1), strides[k] ?? 1),
-          (dilations[k] ?? 1) * ((kernel[k] ?? 1) - 1) + 1,
-        );
-        const short = minus(minus(reach, sizes[k] ?? 1), before);
-        return { axis: k + 2, before, after: typeof short === "number" ? Math.max(short, 0) : end };
-      });
-      const image = b.pad(x, around, Number.NEGATIVE_INFINITY);
-      return Array.from({ length: count }, (_, tap) => {
-        const cuts = axes.map((k) => {
-          const index = Math.floor(tap / productNumber(kernel.slice(k + 1))) % (kernel[k] ?? 1);
-          const [start, step] = [index * (dilations[k] ?? 1), strides[k] ?? 1];
-          return { axis: k + 2, start, end: plus(times(minus(out[k] ?? 1, 1), step), start + 1), step };
-        });
-        return b.reshape(b.slice(image, cuts), [batch, channels, 1, ...out]);
-      });
-    }
+    const placed = b.cast(b.constant(ELEMENT.float32, [count, 1, ...kernel], eye), c.d.type);
+    const stacked = b.concat(
+      given.map((part) => b.reshape(part, [times(batch, channels), 1, ...out])),
+      1,
+    );
+    return b.reshape(transposedWindows(c, stacked, placed, sizes, 1), x.shape);
   },
 ];
+
+/** Of each kernel offset, the entries that it sees: [B, C, …out]. Outside the image is −∞. */
+function shiftedWindows(c: RuleContext): Value[] {
+  const { b } = c;
+  const x = c.x(0);
+  const sizes = x.shape.slice(2);
+  const { kernel, strides, dilations, pads } = windowOf(c.node, sizes, integers(c.node, "kernel_shape") ?? []);
+  const out = c.d.shape.slice(2);
+  const around = kernel.map((extent, k) => {
+    const [before, end] = pads[k] ?? [0, 0];
+    const reach = plus(times(minus(out[k] ?? 1, 1), strides[k] ?? 1), (dilations[k] ?? 1) * (extent - 1) + 1);
+    const short = minus(minus(reach, sizes[k] ?? 1), before);
+    return { axis: k + 2, before, after: typeof short === "number" ? Math.max(short, 0) : end };
+  });
+  const image = b.pad(x, around, Number.NEGATIVE_INFINITY);
+  return Array.from({ length: productNumber(kernel) }, (_, tap) => {
+    const cuts = kernel.map((extent, k) => {
+      const index = Math.floor(tap / productNumber(kernel.slice(k + 1))) % extent;
+      const [start, step] = [index * (dilations[k] ?? 1), strides[k] ?? 1];
+      return { axis: k + 2, start, end: plus(times(minus(out[k] ?? 1, 1), step), start + 1), step };
+    });
+    return b.slice(image, cuts);
+  });
+}
+
+/** Windows that tile the image, one value an offset, put together: axis by axis from the last, [.., o] × k → [.., o·k]. */
+function interleaved(c: RuleContext, offsets: readonly Value[], kernel: readonly number[]): Value {
+  const { b } = c;
+  return (
+    kernel.reduceRight<Value[]>(
+      (parts, extent, k) => {
+        const axis = k + 2;
+        return Array.from({ length: parts.length / extent }, (_, group) => {
+          const members = parts.slice(group * extent, (group + 1) * extent);
+          const [shape = []] = members.map((part) => part.shape);
+          const spaced = [...shape.slice(0, axis + 1), 1, ...shape.slice(axis + 1)];
+          const joined = b.concat(
+            members.map((part) => b.reshape(part, spaced)),
+            axis + 1,
+          );
+          return b.reshape(joined, [
+            ...shape.slice(0, axis),
+            times(shape[axis] ?? 1, extent),
+            ...shape.slice(axis + 1),
+          ]);
+        });
+      },
+      [...offsets],
+    )[0] ?? c.d
+  );
+}
 
 /** How many entries each window averages: [out…], a constant. */
 function windowCounts(c: RuleContext, sizes: readonly Dim[]): { shape: number[]; counts: number[] } {
