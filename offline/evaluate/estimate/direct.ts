@@ -1,0 +1,57 @@
+/**
+ * The damped inverse itself: influence = −g_qᵀ (H + λI)⁻¹ g_i (eq. 1 of arXiv 2509.15651 with full gradients, "Orig"; eq. 4 with
+ * compressed ones). Through K/n + λI, n × n, or through H̃ + λI, r × r: the same numbers.
+ */
+import { cholesky, inverseFromFactor, solveWithFactor } from "../../cholesky.ts";
+import { openGramAccumulator } from "../../matrix.ts";
+import { product64, THREADS } from "../product.ts";
+import { type DampingRule, dampedKernel, type Estimator, type Kernel, lambdaOf } from "./estimator.ts";
+
+export const direct: Estimator = {
+  name: "exact",
+  influence: (kernel, damping) => {
+    const { n, m, cross } = kernel;
+    const factor = cholesky(dampedKernel(kernel, damping), n);
+    const influence = new Float64Array(m * n);
+    for (let query = 0; query < m; query++) {
+      const solved = solveWithFactor(factor, n, cross.slice(query * n, (query + 1) * n));
+      for (let i = 0; i < n; i++) influence[query * n + i] = -solved[i]!;
+    }
+    return influence;
+  },
+};
+
+/** g_iᵀ (H + λI)⁻¹ g_i of each training example, [n]: K (K/n + λI)⁻¹ = n (I − λ (K/n + λI)⁻¹). */
+export function selfInfluence(kernel: Kernel, damping: number): Float64Array {
+  const { n } = kernel;
+  const inverse = inverseFromFactor(cholesky(dampedKernel(kernel, damping), n), n);
+  return Float64Array.from({ length: n }, (_, i) => n * (1 - damping * inverse[i * n + i]!));
+}
+
+/** Influence [m, n] and self-influence [n] of one layer from compressed gradients [n + m, r], through the r × r matrix. */
+export async function compressedInfluence(
+  values: Float32Array,
+  n: number,
+  m: number,
+  r: number,
+  rule: DampingRule,
+): Promise<{ influence: Float64Array; own: Float64Array }> {
+  const gram = await openGramAccumulator([{ offset: 0, r }], r, THREADS);
+  await gram.add(values.subarray(0, n * r), n);
+  await gram.release();
+  const hessian = gram.sums[0]!.map((sum) => sum / n);
+  let trace = 0;
+  for (let i = 0; i < r; i++) trace += hessian[i * r + i]!;
+  const damping = lambdaOf(rule, trace, r, n);
+  for (let i = 0; i < r; i++) hessian[i * r + i]! += damping;
+  const inverse = inverseFromFactor(cholesky(hessian, r), r);
+  const wide = Float64Array.from(values.subarray(0, (n + m) * r));
+  const train = wide.subarray(0, n * r);
+  const preconditioned = await product64(train, inverse, [n, r, r]);
+  const influence = await product64(wide.subarray(n * r), preconditioned, [m, r, n], true);
+  const own = new Float64Array(n);
+  for (let i = 0; i < n; i++) {
+    for (let k = 0; k < r; k++) own[i]! += train[i * r + k]! * preconditioned[i * r + k]!;
+  }
+  return { influence: influence.map((value) => -value), own };
+}
