@@ -15,7 +15,13 @@ export default defineConfig({
       },
       {
         plugins: [cloudflareTest({ wrangler: { configPath: "./wrangler.toml" } })],
-        test: { name: "workerd", include: ["test/edge/**/*.test.ts"], globalSetup: ["./test/edge-setup.ts"] },
+        test: {
+          name: "workerd",
+          include: ["test/edge/**/*.test.ts"],
+          globalSetup: ["./test/edge-setup.ts"],
+          testTimeout: 30_000,
+          hookTimeout: 60_000,
+        },
       },
     ],
   },
