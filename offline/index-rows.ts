@@ -1,5 +1,5 @@
-/** From preconditioned rows to a searchable index: basis.bin, coarse.bin, fine.bin and rows.crc32 beside rows.f32. */
-import { closeSync, openSync, readSync } from "node:fs";
+/** From preconditioned rows to a searchable index: basis.bin, coarse.bin, fine.bin, long.f32 and rows.crc32 beside rows.f32. */
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { type FileHandle, open, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { crc32 } from "node:zlib";
@@ -12,6 +12,7 @@ import {
   FINE_TERMS,
   fineLayout,
   interleave,
+  longRows,
   type PlaneLayout,
   quantiseRow,
   strideOf,
@@ -32,7 +33,7 @@ export interface IndexRowsSettings {
 }
 
 /**
- * Reads rows.f32 of `folder` three times, in parts, and writes basis.bin, coarse.bin, fine.bin and rows.crc32 beside it: the same
+ * Reads rows.f32 of `folder` three times, in parts, and writes basis.bin, coarse.bin, fine.bin, long.f32 and rows.crc32 beside it: the same
  * bytes for the same rows and settings on every platform. Holds some 16 MB and 40 bytes a row.
  * Throws RangeError for shapes that disagree or a value that is not finite, naming the row.
  */
@@ -100,12 +101,14 @@ async function writePlanes(
   const fine = await planeWriter(path.join(folder, FILES.fine), "fine", n, R, fineLayout(n, R));
   // Rows come from all over the file, one at a time: synchronous reads take a fifth of the time of asynchronous ones.
   const rows = openSync(rowsName(folder), "r");
+  const long = await open(path.join(folder, FILES.long), "w");
   try {
     const values = new Float32Array(R);
     const x = new Float64Array(R);
     const codes = new Int8Array(stride);
     for (let place = 0; place < n; place++) {
       readSync(rows, values, 0, 4 * R, 4 * R * order[place]);
+      if (place < longRows(n)) writeSync(long.fd, values);
       for (let j = 0; j < R; j++) x[j] = values[j] * scales[j];
       rotate(basis, x);
       const terms = quantiseRow(x, codes, fine.codes.subarray(fine.used));
@@ -129,6 +132,7 @@ async function writePlanes(
     await fine.finish();
   } finally {
     closeSync(rows);
+    await long.close();
     await coarse.close();
     await fine.close();
   }

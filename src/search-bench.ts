@@ -41,7 +41,7 @@ export default {
       const origin = searchParams.get("origin") ?? "";
       const manifest = manifestSchema.parse(await (await fetch(`${origin}/manifest.json`)).json());
       searcher = await openSearcher(manifest, httpSource(origin), workerKernel(), Number(searchParams.get("budget")));
-      return Response.json({ tier: searcher.tier, residentBytes: searcher.residentBytes });
+      return Response.json({ held: searcher.held, residentBytes: searcher.residentBytes });
     }
     if (searcher === undefined) return new Response("open an index first", { status: 409 });
     const values = new Float32Array(await request.arrayBuffer());

@@ -77,7 +77,7 @@ async function enlarge(index: string, folder: string): Promise<Manifest> {
   });
   await indexRows(folder, { n: ROWS, R, queryMeanSquare, seed: 1 });
   const files = { ...manifest.files };
-  for (const name of [FILES.basis, FILES.coarse, FILES.fine, FILES.rows, FILES.rowChecksums]) {
+  for (const name of [FILES.basis, FILES.coarse, FILES.fine, FILES.long, FILES.rows, FILES.rowChecksums]) {
     files[name] = await describeFile(folder, name);
   }
   const enlarged = { ...manifest, n: ROWS, files };

@@ -1,6 +1,6 @@
 /** Which part of the training set: influence summed over groups of rows by one full scan. */
 import type { PreparedQuery } from "./query.ts";
-import type { Resident } from "./resident.ts";
+import { exactPlaces, type Resident } from "./resident.ts";
 import { exactDots, narrow, scanAll } from "./scan.ts";
 
 /** [count] each, by group. The mean of a group is sum / count. */
@@ -24,21 +24,30 @@ export function sumGroups(
   count: number,
   filter: Uint8Array | null,
 ): GroupSums {
-  const { n, tier, order } = resident;
+  const { n, held, order } = resident;
   if (groups.length !== n) throw new RangeError(`groups: expected one of each of ${n} rows, got ${groups.length}`);
   const sums = { sum: new Float64Array(count), count: new Uint32Array(count), error: new Float64Array(count) };
   const has = (row: number) => filter === null || ((filter[row >> 3] >> (row & 7)) & 1) === 1;
   for (let row = 0; row < n; row++) if (groups[row] in sums.count && has(row)) sums.count[groups[row]]++;
   if (query === null) return sums;
+  const exact = exactPlaces(resident);
   scanAll(resident, query, filter, (part) => {
-    const rows = part.places.map((place) => order[place]);
-    const truths = tier === "rows" ? exactDots(resident, query, rows) : null;
-    const { dots, widths } = tier === "fine" ? narrow(resident, query, part) : part;
-    rows.forEach((row, index) => {
-      const group = groups[row];
+    const known = part.places.filter((place) => place < exact);
+    exactDots(resident, query, known).forEach((dot, index) => {
+      const group = groups[order[known[index]]];
+      if (group in sums.count) sums.sum[group] -= dot;
+    });
+    const rest = {
+      places: part.places.slice(known.length),
+      dots: part.dots.slice(known.length),
+      widths: part.widths.slice(known.length),
+    };
+    const { places, dots, widths } = held === "fine" ? narrow(resident, query, rest) : rest;
+    places.forEach((place, index) => {
+      const group = groups[order[place]];
       if (!(group in sums.count)) return;
-      sums.sum[group] -= truths === null ? dots[index] * query.unit : truths[index];
-      sums.error[group] += truths === null ? widths[index] * query.unit : 0;
+      sums.sum[group] -= dots[index] * query.unit;
+      sums.error[group] += widths[index] * query.unit;
     });
   });
   return sums;

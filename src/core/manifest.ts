@@ -74,6 +74,7 @@ export const FILES = {
   basis: "basis.bin",
   coarse: "coarse.bin",
   fine: "fine.bin",
+  long: "long.f32",
   rows: "rows.f32",
   rowChecksums: "rows.crc32",
   queries: "queries.f32",

@@ -41,6 +41,9 @@ export function fineLayout(n: number, dimension: number): PlaneLayout {
   return { termsAt: HEADER_BYTES, codesAt, bytes: codesAt + align(n * strideOf(dimension)) };
 }
 
+/** Rows of long.f32: the longest quarter, which takes as many bytes as the fine plane of all. */
+export const longRows = (n: number): number => Math.ceil(n / 4);
+
 /**
  * Puts one row's codes ([stride]) into its place of its group of four ([4 · stride]): 16 codes of each row in turn, so that a
  * scan of four rows at once reads one stream.

@@ -4,11 +4,17 @@ import { align, checkHeader } from "./header.ts";
 import { type Kernel, type KernelExports, queryBytes } from "./kernel/kernel.ts";
 import { checkListed, loadInto } from "./load.ts";
 import { FILES, type Manifest } from "./manifest.ts";
-import { COARSE_TERMS, coarseLayout, fineLayout, strideOf } from "./plane.ts";
+import { COARSE_TERMS, coarseLayout, fineLayout, longRows, strideOf } from "./plane.ts";
 import { CorruptIndexError, type IndexSource } from "./source.ts";
 
-/** Which full or finer rows are in memory beside the coarse plane. */
+/** What is in memory beside the coarse plane: all float32 rows, a quarter of their bytes, or nothing. */
 export type Tier = "rows" | "fine" | "coarse";
+
+/** What the tier "fine" holds: the fine plane, or, where few rows are long, the longest rows as float32. */
+export type Held = Tier | "long";
+
+/** Rows beyond the longest quarter have at most this share of Σ norm²: then answers lie within the quarter. */
+const SHORT_SHARE = 0.05;
 
 /** Rows of the source kept in memory between queries, where rows are not resident. */
 export const KEPT_BYTES = 2 * 1024 * 1024;
@@ -87,7 +93,7 @@ export function addressesOf(n: number, dimension: number, tier: Tier): Addresses
 
 function secondBytes(n: number, dimension: number, tier: Tier): number {
   if (tier === "rows") return 4 * n * dimension;
-  return tier === "fine" ? fineLayout(n, dimension).bytes : 0;
+  return tier === "fine" ? Math.max(fineLayout(n, dimension).bytes, 4 * longRows(n) * dimension) : 0;
 }
 
 /** The richest tier that fits `budgetBytes`. Throws BudgetError if not even the coarse plane does. */
@@ -102,7 +108,7 @@ export function chooseTier(n: number, dimension: number, budgetBytes: number): T
 export interface Resident {
   n: number;
   dimension: number;
-  tier: Tier;
+  held: Held;
   at: Addresses;
   kernel: KernelExports;
   basis: Basis;
@@ -138,19 +144,34 @@ export async function loadResident(
   const basis = decodeBasis(FILES.basis, await load(FILES.basis, at.basis, basisBytes(dimension)), n, dimension);
   checkHeader(FILES.coarse, await load(FILES.coarse, at.coarse, coarse), { kind: "coarse", n, dimension, stride });
   checkListed(manifest, FILES.fine, fine);
+  checkListed(manifest, FILES.long, 4 * longRows(n) * dimension);
   checkListed(manifest, FILES.rows, 4 * n * dimension);
-  if (tier === "rows") await load(FILES.rows, at.second, 4 * n * dimension);
-  else await load(FILES.rowChecksums, at.checksums, 4 * n);
-  if (tier === "fine") {
-    checkHeader(FILES.fine, await load(FILES.fine, at.second, fine), { kind: "fine", n, dimension, stride });
-  }
   const checksums = new Uint32Array(kernel.memory.buffer, at.checksums, tier === "rows" ? 0 : n);
   const { orderAt, termsAt } = coarseLayout(n, dimension);
   const order = new Uint32Array(kernel.memory.buffer, at.coarse + orderAt, n);
   const unknown = order.find((row) => row >= n);
   if (unknown !== undefined) throw new CorruptIndexError(FILES.coarse, `rows of 0 … ${n - 1}`, `row ${unknown}`);
   const terms = new Float32Array(kernel.memory.buffer, at.coarse + termsAt, (n * COARSE_TERMS) / 4);
-  return { n, dimension, tier, at, kernel, basis, order, ceilings: ceilingsOf(terms), checksums };
+  const held = tier === "fine" && fewAreLong(terms) ? "long" : tier;
+  if (held === "rows") await load(FILES.rows, at.second, 4 * n * dimension);
+  else await load(FILES.rowChecksums, at.checksums, 4 * n);
+  if (held === "long") await load(FILES.long, at.second, 4 * longRows(n) * dimension);
+  if (held === "fine") {
+    checkHeader(FILES.fine, await load(FILES.fine, at.second, fine), { kind: "fine", n, dimension, stride });
+  }
+  return { n, dimension, held, at, kernel, basis, order, ceilings: ceilingsOf(terms), checksums };
+}
+
+function fewAreLong(terms: Float32Array): boolean {
+  const n = terms.length / 4;
+  let all = 0;
+  let short = 0;
+  for (let place = 0; place < n; place++) {
+    const square = terms[4 * place + 1] ** 2;
+    all += square;
+    if (place >= longRows(n)) short += square;
+  }
+  return short <= SHORT_SHARE * all;
 }
 
 function ceilingsOf(terms: Float32Array): Float64Array {
@@ -162,4 +183,10 @@ function ceilingsOf(terms: Float32Array): Float64Array {
     if (place % STEP_ROWS === 0) ceilings[place / STEP_ROWS] = longest;
   }
   return ceilings;
+}
+
+/** Places whose float32 rows are in memory: the first so many. */
+export function exactPlaces({ n, held }: Resident): number {
+  if (held === "rows") return n;
+  return held === "long" ? longRows(n) : 0;
 }

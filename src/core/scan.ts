@@ -172,9 +172,11 @@ export function narrow(resident: Resident, query: PreparedQuery, candidates: Can
   };
 }
 
-/** The truths of rows where they are resident. */
-export function exactDots(resident: Resident, query: PreparedQuery, rows: readonly number[]): number[] {
-  const { kernel, at, dimension } = resident;
+/** The truths of rows that are resident, by their places, all less than exactPlaces. */
+export function exactDots(resident: Resident, query: PreparedQuery, places: readonly number[]): number[] {
+  const { kernel, at, dimension, held, order } = resident;
+  // rows.f32 goes by row, long.f32 by place.
+  const rows = held === "rows" ? places.map((place) => order[place]) : places;
   return inChunks(resident, rows, query.values, (list, count, out) =>
     kernel.exact(at.second, dimension, list, count, at.values, out),
   );

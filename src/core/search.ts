@@ -3,7 +3,16 @@ import { type GroupSums, sumGroups } from "./groups.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { FILES, type Manifest } from "./manifest.ts";
 import { orderedDot, type PreparedQuery, prepareQuery } from "./query.ts";
-import { chooseTier, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Tier } from "./resident.ts";
+import {
+  chooseTier,
+  exactPlaces,
+  type Held,
+  KEPT_BYTES,
+  loadResident,
+  QUERIES_AT_ONCE,
+  type Resident,
+  type Tier,
+} from "./resident.ts";
 import { RowReader } from "./row-reader.ts";
 import { exactDots, narrow, type Scanned, scan } from "./scan.ts";
 import type { IndexSource } from "./source.ts";
@@ -50,8 +59,8 @@ export interface Backend {
 
 /** The certified scan, which can do more. */
 export interface Searcher extends Backend {
-  /** What is held beside the coarse plane: full rows, the fine plane, or nothing. */
-  readonly tier: Tier;
+  /** What is held beside the coarse plane: all float32 rows, the fine plane, the longest quarter of the rows, or nothing. */
+  readonly held: Held;
   /** Up to 256 queries at once, each row read once; one answer each, in order. */
   searchBatch(gradients: readonly Float32Array[], topK: number, filter?: Uint8Array): Promise<SearchAnswer[]>;
   /** Influence summed over groups of rows: `groups` [n] has each row's group, 0 … count − 1; a row of another value is in none. */
@@ -72,8 +81,8 @@ export function rowBitmap(n: number, rows: Iterable<number>): Uint8Array {
 
 /**
  * Opens an index: streams what fits `budgetBytes` from `source` into the kernel's memory, each file checked against the
- * manifest's sha256 on the way. The coarse plane is always resident; the float32 rows if they fit; else the fine plane if it
- * fits. What is not resident is read row by row, each checked by its CRC-32.
+ * manifest's sha256 on the way. The coarse plane is always resident; the float32 rows if they fit; else, if it fits, a quarter of
+ * their bytes: the fine plane, or the longest rows where few are long. What is not resident is read row by row, each checked by its CRC-32.
  *
  *   Node:    openSearcher(manifest, folderSource(folder), loadKernel(), budget)   offline/folder-source.ts, offline/kernel.ts
  *   Workers: openSearcher(manifest, source, workerKernel(), budget)               src/kernel.ts
@@ -103,14 +112,11 @@ export async function openTier(manifest: Manifest, source: IndexSource, kernel: 
     scanMs: number,
   ): Promise<SearchAnswer> => {
     const started = kernel.now();
-    const kept = tier === "fine" ? prune(narrow(resident, query, candidates), k) : candidates;
-    const keptRows = kept.places.map((place) => resident.order[place]);
-    const truths = tier === "rows" ? exactDots(resident, query, keptRows) : null;
+    const kept = resident.held === "fine" ? prune(narrow(resident, query, candidates), k) : candidates;
+    const truths = knownTruths(resident, query, kept);
     const refined = kernel.now();
-    const { rows, dots, fetched } =
-      truths === null
-        ? await readDots(reader, query, kept, resident.order, k)
-        : { rows: keptRows, dots: truths, fetched: 0 };
+    const fetched = await fetchTruths(reader, resident.order, query, kept, k, truths);
+    const { rows, dots } = truths;
     const neighbours = (sign: 1 | -1) => best(rows, dots, k, sign).map(({ row, dot }) => ({ row, influence: -dot }));
     return {
       helpful: neighbours(1),
@@ -153,7 +159,7 @@ export async function openTier(manifest: Manifest, source: IndexSource, kernel: 
     n,
     dimension,
     residentBytes: resident.at.end,
-    tier,
+    held: resident.held,
     searchBatch,
     async search(gradient, topK, filter) {
       const [only] = await searchBatch([gradient], topK, filter);
@@ -194,39 +200,58 @@ const nothing = (scanMs: number): SearchAnswer => ({
   milliseconds: { scan: scanMs, refine: 0, read: 0 },
 });
 
+/** Rows and their dots, in float64 of the float32 values. */
+interface Truths {
+  rows: number[];
+  dots: number[];
+}
+
+/** The truths of those candidates whose rows are resident. */
+function knownTruths(resident: Resident, query: PreparedQuery, { places }: Candidates): Truths {
+  const exact = exactPlaces(resident);
+  const known = places.filter((place) => place < exact);
+  return { rows: known.map((place) => resident.order[place]), dots: exactDots(resident, query, known) };
+}
+
 /**
- * The truths of rows that are read from the source: first the k that look best at each end, then only those whose interval
- * still reaches the k-th truth.
+ * Adds the truths of rows that must be read from the source: of those whose interval still reaches the k-th truth, first the k
+ * that look best at each end, then what reaches it even so. Returns how many were fetched.
  */
-async function readDots(
+async function fetchTruths(
   reader: RowReader,
+  order: Uint32Array,
   query: PreparedQuery,
   candidates: Candidates,
-  order: Uint32Array,
   k: number,
-) {
-  const rowAt = (place: number) => order[place];
-  const ranked = candidates.places.map((_, index) => index).sort((a, b) => candidates.dots[b] - candidates.dots[a]);
-  const first = new Set([...ranked.slice(0, k), ...ranked.slice(-k)].map((index) => rowAt(candidates.places[index])));
-  const rows: number[] = [];
-  const dots: number[] = [];
+  truths: Truths,
+): Promise<number> {
+  const known = new Set(truths.rows);
   const take = (row: number, values: Float32Array) => {
-    rows.push(row);
-    dots.push(orderedDot(values, query.values));
+    truths.rows.push(row);
+    truths.dots.push(orderedDot(values, query.values));
+    known.add(row);
   };
-  let fetched = await reader.read([...first], take);
-  const high = kthLargest(k, 0);
-  const low = kthLargest(k, 0);
-  for (const dot of dots) {
-    // A truth in the query's unit, rounded towards zero, so that a bound is never too strict.
-    const scaled = (dot / query.unit) * (1 - 2 ** -50);
-    high.offer(scaled);
-    low.offer(-scaled);
-  }
-  const left = keepReaching(candidates, high.bound, -low.bound).places.map(rowAt);
-  fetched += await reader.read(
-    left.filter((row) => !first.has(row)),
-    take,
+  const reaching = () => {
+    const high = kthLargest(k, 0);
+    const low = kthLargest(k, 0);
+    for (const dot of truths.dots) {
+      // A truth in the query's unit, rounded towards zero, so that a bound is never too strict.
+      const scaled = (dot / query.unit) * (1 - 2 ** -50);
+      high.offer(scaled);
+      low.offer(-scaled);
+    }
+    const { places, dots } = keepReaching(candidates, high.bound, -low.bound);
+    return places.map((place, index) => ({ row: order[place], dot: dots[index] })).filter(({ row }) => !known.has(row));
+  };
+  const ranked = reaching().sort((a, b) => b.dot - a.dot);
+  const first = new Set([...ranked.slice(0, k), ...ranked.slice(-k)].map(({ row }) => row));
+  if (first.size === 0) return 0;
+  const fetched = await reader.read([...first], take);
+  return (
+    fetched +
+    (await reader.read(
+      reaching().map(({ row }) => row),
+      take,
+    ))
   );
-  return { rows, dots, fetched };
 }

@@ -75,6 +75,19 @@ describe.each([
     expect(askAltered(FILES.coarse, tier, (copy) => truncate(copy, 1000))).rejects.toThrow(CorruptIndexError));
 });
 
+test("an altered file of long rows is refused by name", async () => {
+  const uneven = normal(n * R).map((value, at) => (at < 2 * R ? value : value / 1000));
+  const other = await buildIndex(uneven, R);
+  const file = path.join(other.folder, FILES.long);
+  const bytes = await readFile(file);
+  bytes[generator.below(bytes.length)] ^= 1;
+  await writeFile(file, bytes);
+  await expect(openTier(other.manifest, other.source, loadKernel(), "fine")).rejects.toThrow(
+    expect.objectContaining({ name: "CorruptIndexError", file: FILES.long }),
+  );
+  await other.remove();
+});
+
 test("a manifest that lists no coarse plane, or one of another length, is refused", async () => {
   const { [FILES.coarse]: coarse, ...rest } = index.manifest.files;
   for (const files of [rest, { ...rest, [FILES.coarse]: { ...coarse, bytes: coarse.bytes - 1 } }]) {

@@ -25,7 +25,7 @@ describe.each([
   afterAll(() => index.remove());
 
   test("holds what fits the budget", () => {
-    expect(searcher.tier).toBe(tier);
+    expect(searcher.held).toBe(tier);
     expect(searcher.residentBytes).toBeLessThanOrEqual(budget);
   });
 
@@ -103,6 +103,28 @@ test("a scan stops where no further row is long enough", async () => {
   const answer = await searcher.search(gradient, 10);
   expect(answer.scanned).toBeLessThan(n);
   expect(answer).toMatchObject(bruteForce(falling, gradient, 10));
+  await index.remove();
+});
+
+test("where few rows are long, those are held rather than the fine plane, and answers need no other", async () => {
+  const uneven = rows.map((value, at) => (Math.floor(at / R) % 20 === 0 ? value : value / 100));
+  const index = await buildIndex(uneven, R);
+  const searcher = await openTier(index.manifest, index.source, loadKernel(), "fine");
+  expect(searcher.held).toBe("long");
+  for (const k of [1, 10, 2000]) {
+    const gradient = normal(R);
+    const answer = await searcher.search(gradient, k);
+    expect(answer).toMatchObject(bruteForce(uneven, gradient, k));
+    expect(answer.fetched === 0).toBe(k <= 10);
+  }
+  const gradient = normal(R);
+  const groups = Array.from({ length: n }, (_, row) => row % 3);
+  const sums = await searcher.sumGroups(gradient, groups, 3);
+  const dots = bruteForceDots(uneven, gradient);
+  for (let group = 0; group < 3; group++) {
+    const sum = dots.reduce((total, dot, row) => (row % 3 === group ? total - dot : total), 0);
+    expect(Math.abs(sums.sum[group] - sum)).toBeLessThanOrEqual(sums.error[group]);
+  }
   await index.remove();
 });
 
