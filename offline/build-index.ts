@@ -101,9 +101,10 @@ export async function buildIndex(
     n,
     queries: m,
     dimension,
-    layers: fitted.layers.map(({ name, offset, r, trace, damping }) => {
-      const layer = layers.find((candidate) => candidate.name === name);
-      return { name, offset, r, d: layer?.d ?? r, parameters: layer?.parameters ?? [], damping, trace };
+    layers: compiled.mask.map(({ layer: name, offset, d, kept }) => {
+      const block = fitted.layers.findLast((candidate) => candidate.offset <= offset);
+      const parameters = layers.find((layer) => layer.name === name)?.parameters ?? [];
+      return { name, offset, r: kept.length, d, parameters, damping: block?.damping ?? 0, trace: block?.trace ?? 0 };
     }),
     files,
   };

@@ -33,9 +33,8 @@ export function cholesky(a: Float64Array, r: number): Float64Array {
   return l;
 }
 
-/** A⁻¹ = L⁻ᵀ L⁻¹ from the factor L of `cholesky`: [r, r], symmetric to the bit. */
-export function inverseFromFactor(l: Float64Array, r: number): Float64Array {
-  // Row j of `m` holds column j of L⁻¹, so that every inner loop runs along rows.
+/** L⁻ᵀ of a lower-triangular L, [r, r] upper-triangular: row j holds column j of L⁻¹, so that every inner loop runs along rows. */
+function transposedInverse(l: Float64Array, r: number): Float64Array {
   const m = new Float64Array(r * r);
   for (let j = 0; j < r; j++) {
     m[j * r + j] = 1 / l[j * r + j]!;
@@ -45,6 +44,20 @@ export function inverseFromFactor(l: Float64Array, r: number): Float64Array {
       m[j * r + i] = -sum / l[i * r + i]!;
     }
   }
+  return m;
+}
+
+/** L⁻¹ of a lower-triangular L: [r, r], zeros above the diagonal. */
+export function lowerInverse(l: Float64Array, r: number): Float64Array {
+  const m = transposedInverse(l, r);
+  const inverse = new Float64Array(r * r);
+  for (let i = 0; i < r; i++) for (let j = 0; j <= i; j++) inverse[i * r + j] = m[j * r + i]!;
+  return inverse;
+}
+
+/** A⁻¹ = L⁻ᵀ L⁻¹ from the factor L of `cholesky`: [r, r], symmetric to the bit. */
+export function inverseFromFactor(l: Float64Array, r: number): Float64Array {
+  const m = transposedInverse(l, r);
   const inverse = new Float64Array(r * r);
   for (let i = 0; i < r; i++) {
     for (let j = 0; j <= i; j++) {

@@ -63,6 +63,8 @@ const splitSchema = z.strictObject({
 });
 export type SplitConfig = z.infer<typeof splitSchema>;
 
+const dampingRule = z.enum(["default", "paper", "trace"]);
+
 export const configSchema = z.strictObject({
   /** The index's name in the bucket and in its address. */
   name: indexName,
@@ -93,8 +95,12 @@ export const configSchema = z.strictObject({
     .min(1)
     .optional(),
   compressor: z.enum(["uniform"]).default("uniform"),
-  /** `default`: max(tr(H̃_l)/n, the paper's); `paper`: 0.1 · tr(H̃_l)/r_l; or a number, λ itself. */
-  damping: z.union([z.enum(["default", "paper"]), z.number().positive()]).default("default"),
+  /** A rule (fit.ts), a rule times a factor, or a number, λ itself. Changing it makes only `fit` and `index` anew. */
+  damping: z
+    .union([dampingRule, z.strictObject({ rule: dampingRule, factor: z.number().positive() }), z.number().positive()])
+    .default("default"),
+  /** One block of the Hessian a layer, or one over all coordinates. */
+  hessian: z.enum(["layers", "joint"]).default("layers"),
   seed: z.union([z.number(), z.string()]).default(0),
   train: splitSchema,
   /** Examples whose gradients are stored with the index, so that they can be asked for by id. */

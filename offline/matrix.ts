@@ -78,7 +78,7 @@ export async function openGramAccumulator(blocks: readonly Block[], dimension: n
     },
     threads,
   );
-  const sums = blocks.map(({ r }) => new Float64Array(r * r));
+  const sums: Float64Array[] = blocks.map(({ r }) => new Float64Array(r * r));
   return {
     add: async (gradients: Float32Array, rows: number): Promise<void> => {
       const feeds: Record<string, Tensor> = { gradients: new Tensor("float32", gradients, [rows, dimension]) };
@@ -87,7 +87,7 @@ export async function openGramAccumulator(blocks: readonly Block[], dimension: n
       });
       const outputs = await session.run(feeds);
       blocks.forEach((_, b) => {
-        sums[b]?.set(doublesOf(outputs[`after_${b}`]));
+        sums[b] = doublesOf(outputs[`after_${b}`]);
       });
     },
     sums,

@@ -146,15 +146,25 @@ export async function fitStep(run: Run, collected: Collected): Promise<Step> {
   const { config } = run;
   const { n } = collected.train;
   const shards = shardsOf(run, collected, "train", n);
-  const step = beginStep(run.folder, "fit", { shards: collected.step.key, damping: config.damping }, true);
+  const damping = JSON.stringify(config.damping);
+  const step = beginStep(run.folder, "fit", { shards: collected.step.key, damping, hessian: config.hessian }, true);
   if (step.finished) {
     run.progress.skipped("fit", "already done");
     return step;
   }
   const progress = run.progress.step("fit", n, "examples");
-  const blocks = collected.mask.map(({ layer, offset, kept }) => ({ name: layer, offset, r: kept.length }));
+  const blocks =
+    config.hessian === "joint"
+      ? [{ name: "all layers", offset: 0, r: collected.dimension }]
+      : collected.mask.map(({ layer, offset, kept }) => ({ name: layer, offset, r: kept.length }));
   const layers = await fitLayers(step.folder, blocks, collected.dimension, shards, config.damping, progress);
-  progress.done(layers.map(({ name, r, damping }) => `${name} r = ${r}, λ = ${damping.toExponential(2)}`).join("; "));
+  progress.done();
+  for (const layer of layers) {
+    const { name, r, effectiveRank, condition, damping: lambda } = layer;
+    run.progress.note(
+      `         ${name}: r = ${r}, effective rank ${effectiveRank.toFixed(0)}, condition ${condition.toPrecision(3)}, damping ${lambda.toExponential(2)}`,
+    );
+  }
   return finishStep(step);
 }
 
@@ -181,7 +191,10 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
       name: config.name,
       title: config.title,
       compressor: { kind: config.compressor, seed: config.seed },
-      dampingRule: String(config.damping),
+      dampingRule:
+        typeof config.damping === "object"
+          ? `${config.damping.factor} × ${config.damping.rule}`
+          : String(config.damping),
       loss: compiled ? config.loss : "imported gradients",
       fidelity: null,
       ...(config.classes === undefined ? {} : { classes: config.classes }),

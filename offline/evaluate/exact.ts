@@ -84,7 +84,7 @@ export async function addCompressedInfluence(
   const hessian = gram.sums[0]!.map((sum) => sum / n);
   let trace = 0;
   for (let i = 0; i < r; i++) trace += hessian[i * r + i]!;
-  const inverse = invertDamped(layer, hessian, r, dampingOf(rule, trace, r, n) || 1);
+  const inverse = await invertDamped(layer, hessian, r, dampingOf(rule, trace, r, n) || 1);
   const preconditioned = new Float64Array(r);
   for (let query = 0; query < m; query++) {
     const g = compressed.subarray((n + query) * r, (n + query + 1) * r);

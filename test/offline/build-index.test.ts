@@ -165,11 +165,13 @@ describe("damping", () => {
     expect(dampingOf("default", 8, 100, 10)).toBe(0.8);
     expect(dampingOf("default", 8, 10, 1000)).toBe(0.08);
     expect(dampingOf("paper", 8, 100, 10)).toBeCloseTo(0.008, 15);
+    expect(dampingOf("trace", 8, 10, 1000)).toBe(0.008);
+    expect(dampingOf({ rule: "trace", factor: 3 }, 8, 10, 1000)).toBeCloseTo(0.024, 15);
     expect(dampingOf(0.25, 8, 100, 10)).toBe(0.25);
   });
 
-  test("a factorisation that fails names layer, pivot and damping, and suggests a value", () => {
-    expect(() => invertDamped("fc1", Float64Array.of(1, 2, 2, 1), 2, 0.5)).toThrow(
+  test("a factorisation that fails names layer, pivot and damping, and suggests a value", async () => {
+    await expect(invertDamped("fc1", Float64Array.of(1, 2, 2, 1), 2, 0.5)).rejects.toThrow(
       /layer fc1: Cholesky failed at pivot 1 of 2 \(-1\.16.*\) with damping 0\.5; set damping to 5 or more/,
     );
   });
