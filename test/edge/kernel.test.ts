@@ -1,4 +1,8 @@
 import { describe, expect, test } from "vitest";
+import { drawBasis, rotate } from "../../src/core/basis.ts";
+import { interleave, quantiseRow, strideOf } from "../../src/core/plane.ts";
+import { orderedDot, prepareQuery, writeQuery } from "../../src/core/query.ts";
+import { random } from "../../src/core/random.ts";
 import { workerKernel } from "../../src/kernel.ts";
 
 describe("the kernel in workerd", () => {
@@ -6,6 +10,54 @@ describe("the kernel in workerd", () => {
     const { memory, scan, refine, exact } = workerKernel().instantiate();
     expect(memory.buffer.byteLength % 65536).toBe(0);
     expect([scan, refine, exact].map((run) => typeof run)).toEqual(["function", "function", "function"]);
+  });
+
+  test("scans intervals that hold the truth", () => {
+    const [n, R] = [50, 33];
+    const stride = strideOf(R);
+    const generator = random(1, "kernel");
+    const basis = drawBasis(new Int16Array(R), 1);
+    const kernel = workerKernel().instantiate();
+    kernel.memory.grow(1);
+    const { buffer } = kernel.memory;
+    const at = { terms: 1024, codes: 2048, query: 8192, rows: 16384, pairs: 32768 };
+    const terms = new DataView(buffer, at.terms);
+    const values = Array.from({ length: n }, () => Float32Array.from({ length: R }, generator.normal));
+    values.forEach((value, row) => {
+      const x = Float64Array.from(value);
+      rotate(basis, x);
+      const codes = new Int8Array(stride);
+      const { scale, norm, residual, codeSum } = quantiseRow(x, codes, new Int8Array(stride));
+      interleave(codes, row % 4, new Int8Array(buffer, at.codes + stride * (row - (row % 4)), 4 * stride));
+      [scale, norm, residual].forEach((term, index) => {
+        terms.setFloat32(16 * row + 4 * index, term, true);
+      });
+      terms.setInt32(16 * row + 12, codeSum, true);
+    });
+    const query = prepareQuery(basis, Float32Array.from({ length: R }, generator.normal))!;
+    writeQuery(query.codes, new Uint8Array(buffer, at.query, 4 * stride), stride);
+    const { residualFactor, normFactor, highFactor, unit } = query;
+    const written = kernel.scan(
+      at.terms,
+      at.codes,
+      stride,
+      0,
+      n,
+      at.query,
+      residualFactor,
+      normFactor,
+      highFactor,
+      0,
+      0,
+      0,
+      at.rows,
+      at.pairs,
+    );
+    expect([...new Uint32Array(buffer, at.rows, written)]).toEqual([...values.keys()]);
+    const pairs = new Float64Array(buffer, at.pairs, 2 * n);
+    values.forEach((value, row) => {
+      expect(Math.abs(orderedDot(value, query.values) / unit - pairs[2 * row])).toBeLessThanOrEqual(pairs[2 * row + 1]);
+    });
   });
 
   test("has memory of its own in every instance", () => {

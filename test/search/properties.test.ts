@@ -4,11 +4,13 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { KERNEL_FILES, type KernelFile, loadKernel } from "../../offline/kernel.ts";
+import { prepareQuery } from "../../src/core/query.ts";
 import { random } from "../../src/core/random.ts";
-import type { Tier } from "../../src/core/resident.ts";
+import { loadResident, type Tier } from "../../src/core/resident.ts";
+import { narrow, scanAll } from "../../src/core/scan.ts";
 import { openTier, rowBitmap } from "../../src/core/search.ts";
 import { buildIndex } from "./built-index.ts";
-import { bruteForce } from "./oracle.ts";
+import { bruteForce, bruteForceDots } from "./oracle.ts";
 
 const CASES = Number(process.env.CASES ?? 300);
 const TIERS: Tier[] = ["rows", "fine", "coarse"];
@@ -54,8 +56,13 @@ test(`the answer is brute force's, ids, order and influences, and proved so, in 
   await fc.assert(fc.asyncProperty(cases, holds), { numRuns: CASES, endOnFailure: false });
 }, 1_800_000);
 
-async function holds(drawn: Case): Promise<void> {
-  const { n, R, k, tier } = drawn;
+test(`every interval of both planes holds its truth, in ${CASES} random cases`, async () => {
+  await fc.assert(fc.asyncProperty(cases, intervalsHold), { numRuns: CASES, endOnFailure: false });
+}, 1_800_000);
+
+/** The rows, the query and the rest that a case stands for. */
+function make(drawn: Case) {
+  const { n, R } = drawn;
   const generator = random(drawn.seed, "properties");
   const draw = (kind: Case["values"]) => {
     if (kind === "small integers") return generator.below(5) - 2;
@@ -80,7 +87,12 @@ async function holds(drawn: Case): Promise<void> {
   const meanSquare = Float64Array.from({ length: R }, () => (generator.below(4) === 0 ? 0 : generator.unit()));
   const all = Array.from({ length: n }, (_, row) => row);
   const chosen = new Set(all.filter(() => !drawn.filtered || generator.below(3) === 0));
+  return { rows, gradient, meanSquare, chosen };
+}
 
+async function holds(drawn: Case): Promise<void> {
+  const { n, R, k, tier } = drawn;
+  const { rows, gradient, meanSquare, chosen } = make(drawn);
   const index = await buildIndex(rows, R, meanSquare);
   try {
     const searcher = await openTier(index.manifest, index.source, kernels.get(drawn.kernel)!, tier);
@@ -90,6 +102,29 @@ async function holds(drawn: Case): Promise<void> {
     expect(answer.helpful).toEqual(expected.helpful);
     expect(answer.harmful).toEqual(expected.harmful);
     expect(answer.exact).toBe(true);
+  } finally {
+    await index.remove();
+  }
+}
+
+async function intervalsHold(drawn: Case): Promise<void> {
+  const { rows, gradient, meanSquare } = make(drawn);
+  const index = await buildIndex(rows, drawn.R, meanSquare);
+  try {
+    const resident = await loadResident(index.manifest, index.source, kernels.get(drawn.kernel)!, "fine");
+    const query = prepareQuery(resident.basis, gradient);
+    if (query === null) return;
+    const truths = bruteForceDots(rows, gradient);
+    scanAll(resident, query, null, (part) => {
+      const planes = resident.held === "fine" ? [part, narrow(resident, query, part)] : [part];
+      for (const { places, dots, widths } of planes) {
+        places.forEach((place, at) => {
+          const distance = Math.abs(truths[resident.order[place]] / query.unit - dots[at]);
+          if (!(distance <= widths[at]))
+            throw new Error(`row ${resident.order[place]}: ${distance} exceeds ${widths[at]}`);
+        });
+      }
+    });
   } finally {
     await index.remove();
   }
