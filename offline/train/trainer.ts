@@ -7,7 +7,7 @@ import onnxProto, { type onnx } from "onnx-proto";
 import * as ort from "onnxruntime-node";
 import { type LossKind, lossOf } from "../autodiff/losses.ts";
 import { type CompileOptions, differentiate, named, pruned } from "../compile.ts";
-import { ELEMENT, type Port } from "../onnx/graph.ts";
+import { ELEMENT, type Port, type Value } from "../onnx/graph.ts";
 import { readModel, writeModel } from "../onnx/model.ts";
 import { extents, numbersOf, tensorOf } from "../onnx/tensor.ts";
 import { batchGradients } from "./backward.ts";
@@ -19,7 +19,7 @@ export interface TrainingOptions {
   /** Patterns of the parameters that train; by default all. */
   layers?: string[];
   /** For next-token, per example: the mean over its positions (the default) or their sum. */
-  reduction?: CompileOptions["reduction"];
+  reduction?: NonNullable<CompileOptions["reduction"]>;
   optimiser: Optimiser;
   threads?: number;
 }
@@ -32,6 +32,8 @@ export interface Trainer {
   start(): State;
   /** One step on a batch of feeds (the model's inputs and `target`); returns the mean loss before it. Updates `state` in place. */
   step(state: State, feeds: Record<string, ort.Tensor>, learningRate: number): Promise<number>;
+  /** Each example's loss at these parameters. */
+  losses(state: State, feeds: Record<string, ort.Tensor>): Promise<Float32Array>;
   release(): Promise<void>;
 }
 
@@ -56,25 +58,31 @@ export async function openTrainer(modelPath: string, options: TrainingOptions): 
   const gradients = batchGradients(b, new Map([[output.name, b.div(cotangent, size)]]), new Set(names));
   const initial = new Map(names.map((name) => [name, tensorFor(b.initializers.get(name))] as const));
   const update = updateOf(b, options.optimiser, gradients);
-  const outputs = [named(b, mean, "mean loss"), ...update.outputs];
   // What trains is an input of the same name, no longer a constant of the model.
   const trained = new Set(names);
   const ports: Port[] = names.map((name) => {
     const { type, shape } = b.value(name);
     return { name, type, shape: shape.map(Number) };
   });
-  const whole = pruned(b, graph, outputs);
-  const bytes = writeModel({
-    ...whole,
-    inputs: [...whole.inputs, ...ports],
-    initializers: new Map([...whole.initializers].filter(([name]) => !trained.has(name))),
-  });
-  const session = await ort.InferenceSession.create(bytes, {
-    intraOpNumThreads: options.threads ?? 2,
-    interOpNumThreads: 1,
-    executionMode: "sequential",
-    logSeverityLevel: 3,
-  });
+  const session = (wanted: Value[]) => {
+    const part = pruned(b, graph, wanted);
+    const used = new Set(part.nodes.flatMap((node) => node.inputs));
+    const bytes = writeModel({
+      ...part,
+      // The optimiser's inputs are of no use to the losses, and the target to neither if the model gives its own loss.
+      inputs: [...part.inputs, ...ports].filter(({ name }) => used.has(name)),
+      initializers: new Map([...part.initializers].filter(([name]) => !trained.has(name))),
+    });
+    return ort.InferenceSession.create(bytes, {
+      intraOpNumThreads: options.threads ?? 2,
+      interOpNumThreads: 1,
+      executionMode: "sequential",
+      logSeverityLevel: 3,
+    });
+  };
+  const each = named(b, b.cast(loss, ELEMENT.float32), "loss");
+  const stepping = await session([named(b, mean, "mean loss"), ...update.outputs]);
+  const measuring = await session([each]);
   const scalar = (value: number) => new ort.Tensor("float32", [value], []);
   return {
     start: () => ({
@@ -89,7 +97,7 @@ export async function openTrainer(modelPath: string, options: TrainingOptions): 
     }),
     step: async (state, feeds, learningRate) => {
       state.steps++;
-      const results = await session.run({
+      const results = await stepping.run({
         ...feeds,
         ...Object.fromEntries(state.parameters),
         ...Object.fromEntries(state.moments),
@@ -106,7 +114,15 @@ export async function openTrainer(modelPath: string, options: TrainingOptions): 
       for (const name of state.moments.keys()) state.moments.set(name, take(update.next(name)));
       return Number(take("mean loss").data[0]);
     },
-    release: () => session.release(),
+    losses: async (state, feeds) => {
+      const { loss: each } = await measuring.run({ ...feeds, ...Object.fromEntries(state.parameters) });
+      if (!(each?.data instanceof Float32Array)) throw new Error(`losses: expected float32, got ${each?.type}`);
+      return each.data;
+    },
+    release: async () => {
+      await stepping.release();
+      await measuring.release();
+    },
   };
 }
 
@@ -123,7 +139,7 @@ export function withParameters(modelPath: string, parameters: ReadonlyMap<string
   const initializer = (model.graph?.initializer ?? []).map((tensor) => {
     const trained = parameters.get(tensor.name ?? "");
     if (!(trained?.data instanceof Float32Array)) return tensor;
-    return { ...tensorOf(ELEMENT.float32, [...trained.dims], trained.data), name: tensor.name };
+    return { ...tensorOf(ELEMENT.float32, [...trained.dims], trained.data), name: tensor.name ?? "" };
   });
   return onnxProto.onnx.ModelProto.encode({ ...model, graph: { ...model.graph, initializer } }).finish();
 }
