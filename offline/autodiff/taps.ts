@@ -1,9 +1,10 @@
 /**
  * Convolutions: entry (o, c, k) of the gradient of an example is Σ over positions of δ[o] · image[c] shifted by the offset k.
- * Either the kept entries are gathered offset by offset, or, for a small kernel, the whole gradient is one product of patches.
+ * Offset by offset, either the kept entries' rows are gathered and multiplied, or the channels that they lie in are, as one matrix
+ * product from which the entries are picked; for a small kernel, the whole gradient is one product of patches.
  */
 import type { Builder } from "../onnx/builder.ts";
-import { minus, plus, productOf, times } from "../onnx/dims.ts";
+import { type Dim, minus, plus, productOf, times } from "../onnx/dims.ts";
 import type { Value } from "../onnx/graph.ts";
 import { COST, chunks, inOrder, LARGEST_BLOCK, overPositions } from "./outer.ts";
 import { estimate, factorsOf, numberOf, type PerExample, type Plan, rowsFirst } from "./per-example.ts";
@@ -20,39 +21,144 @@ export interface Taps {
   channels: (position: number) => [number, number];
 }
 
-export function taps(b: Builder, shape: number[], t: Taps): PerExample {
-  const size = numberOf(t.kernel);
+/** A gathered, shifted and multiplied entry of a row (see `COST`). */
+const SHIFTED_ROW = 80;
+
+type Pairs = readonly { pair: [number, number] }[];
+const distinct = (entries: Pairs, side: 0 | 1): number[] =>
+  [...new Set(entries.map(({ pair }) => pair[side]))].sort((a, b) => a - b);
+
+/** How images and cotangents lie in memory so that what a kernel offset sees can be cut out. */
+interface Layout {
+  /** [B, C, …] with its padding. */
+  image(): Value;
+  /** The other side, [B, O, …out]. */
+  plain(): Value;
+  out: Dim[];
+  /** What a kernel offset sees: of [·, ·, …image] the entries under it, [·, ·, …out]. */
+  under(v: Value, offset: number): Value;
+}
+
+const padded = (b: Builder, t: Taps): Value =>
+  b.pad(
+    t.padded,
+    t.pads.map(([before, after], k) => ({ axis: k + 2, before, after })),
+  );
+
+/** The index along each axis of a kernel offset. */
+const indexOf = (t: Taps, offset: number): number[] =>
+  t.kernel.map((extent, k) => Math.floor(offset / numberOf(t.kernel.slice(k + 1))) % extent);
+
+/** As they are: an offset's view is a slice along each axis. */
+function spatial(b: Builder, t: Taps): Layout {
   const out = t.plain.shape.slice(2);
+  return {
+    image: () => padded(b, t),
+    plain: () => t.plain,
+    out,
+    under: (v, offset) => {
+      const index = indexOf(t, offset);
+      const cuts = out.flatMap((count, k) => {
+        const start = (index[k] ?? 0) * (t.dilations[k] ?? 1);
+        const step = t.strides[k] ?? 1;
+        if (start === 0 && step === 1 && count === v.shape[k + 2]) return [];
+        return [{ axis: k + 2, start, end: plus(times(minus(count, 1), step), start + 1), step }];
+      });
+      return b.slice(v, cuts);
+    },
+  };
+}
+
+/**
+ * With stride 1, images as one line: an offset's view is one run of it, several times faster to cut out than short rows. The
+ * cotangents are laid on the same line, with zeros where the padded image's rows are longer.
+ */
+function line(b: Builder, t: Taps, out: number[]): Layout {
+  const extents = out.map((count, k) => count + (t.dilations[k] ?? 1) * ((t.kernel[k] ?? 1) - 1));
+  const strides = extents.map((_, k) => numberOf(extents.slice(k + 1)));
+  const length = out.reduce((sum, count, k) => sum + (count - 1) * (strides[k] ?? 1), 1);
+  const [batch = 1, channels = 1] = t.padded.shape;
+  return {
+    image: () => b.reshape(padded(b, t), [batch, channels, numberOf(extents)]),
+    plain: () => {
+      const wider = out.flatMap((count, k) =>
+        k === 0 ? [] : [{ axis: k + 2, before: 0, after: (extents[k] ?? 1) - count }],
+      );
+      const rows = (out[0] ?? 1) * (strides[0] ?? 1);
+      const flat = b.reshape(b.pad(t.plain, wider), [...t.plain.shape.slice(0, 2), rows]);
+      return rows === length ? flat : b.slice(flat, [{ axis: 2, start: 0, end: length }]);
+    },
+    out: [length],
+    under: (v, offset) => {
+      const start = indexOf(t, offset).reduce((sum, i, k) => sum + i * (t.dilations[k] ?? 1) * (strides[k] ?? 1), 0);
+      return b.slice(v, [{ axis: 2, start, end: start + length }]);
+    },
+  };
+}
+
+function layoutOf(b: Builder, t: Taps): Layout {
+  const out = t.plain.shape.slice(2);
+  const known = out.every((dim) => typeof dim === "number") ? out : null;
+  const plain = t.strides.every((stride) => stride === 1) && numberOf(t.kernel) > 1;
+  return known && plain ? line(b, t, known) : spatial(b, t);
+}
+
+export function taps(b: Builder, shape: number[], t: Taps): PerExample {
+  const { image, plain, out, under } = layoutOf(b, t);
+  const size = numberOf(t.kernel);
   const channelCount = Number(t.padded.shape[1]);
   const plainCount = Number(t.plain.shape[1]);
   const positions = estimate(out);
-  const axes = t.kernel.map((_, k) => k + 2);
   const full = channelCount * size * plainCount;
-  const image = () =>
-    b.pad(
-      t.padded,
-      t.pads.map(([before, after], k) => ({ axis: k + 2, before, after })),
-    );
 
-  /** What a kernel offset sees: of [·, ·, …image] the entries under it, [·, ·, …out]. */
-  function under(v: Value, offset: number): Value {
-    const cuts = axes.flatMap((axis, k) => {
-      const index = Math.floor(offset / numberOf(t.kernel.slice(k + 1))) % (t.kernel[k] ?? 1);
-      const start = index * (t.dilations[k] ?? 1);
-      const step = t.strides[k] ?? 1;
-      const count = out[k] ?? 1;
-      if (start === 0 && step === 1 && count === v.shape[axis]) return [];
-      return [{ axis, start, end: plus(times(minus(count, 1), step), start + 1), step }];
+  /** The kept entries of each kernel offset that has some, with their ranks. */
+  function byOffset(kept: readonly number[]) {
+    const groups = Array.from({ length: size }, () => [] as { pair: [number, number]; rank: number }[]);
+    kept.forEach((position, rank) => {
+      groups[position % size]?.push({ pair: t.channels(position), rank });
     });
-    return b.slice(v, cuts);
+    return groups.flatMap((entries, offset) => (entries.length === 0 ? [] : [{ offset, entries }]));
   }
 
   function plan(kept: readonly number[]): Plan {
     const moved = COST.move * (channelCount + plainCount) * positions;
-    const tapsCost = COST.row * kept.length * positions + moved;
-    const wholeCost = full * positions + COST.move * channelCount * size * positions + COST.pick * kept.length;
-    if (wholeCost < tapsCost && full <= LARGEST_BLOCK) return { kind: "whole", cost: wholeCost };
-    return { kind: "taps", cost: tapsCost };
+    const plans: Plan[] = [{ kind: "taps", cost: SHIFTED_ROW * kept.length * positions + moved }];
+    const groups = byOffset(kept).map(
+      ({ entries }) => [distinct(entries, 0).length, distinct(entries, 1).length] as const,
+    );
+    const products = groups.reduce((sum, [p, q]) => sum + p * q + COST.move * (p + q), 0);
+    plans.push({ kind: "blocks", cost: products * positions + COST.pick * kept.length });
+    if (full <= LARGEST_BLOCK) {
+      const unfolded = COST.move * channelCount * size * positions;
+      plans.push({ kind: "whole", cost: full * positions + unfolded + COST.pick * kept.length });
+    }
+    return plans.reduce((best, other) => (other.cost < best.cost ? other : best));
+  }
+
+  function fromBlocks(kept: readonly number[]): Value {
+    const seen = image();
+    const spots = productOf(out);
+    const order: number[] = [];
+    const parts: Value[] = [];
+    const chosen = (v: Value, list: readonly number[], of: number) => (list.length === of ? v : b.gather(v, list, 1));
+    for (const { offset, entries } of byOffset(kept)) {
+      const channels = distinct(entries, 0);
+      const shifted = under(chosen(seen, channels, channelCount), offset);
+      const left = b.reshape(shifted, [b.batch, channels.length, spots]);
+      const width = Math.max(1, Math.floor(LARGEST_BLOCK / channels.length));
+      const outputs = distinct(entries, 1);
+      for (let start = 0; start < outputs.length; start += width) {
+        const block = outputs.slice(start, start + width);
+        const right = b.reshape(chosen(plain(), block, plainCount), [b.batch, block.length, spots]);
+        const product = b.op("MatMul", [left, b.transpose(right, [0, 2, 1])]);
+        const here = entries.filter(({ pair: [, q] }) => block.includes(q));
+        const indices = here.map(({ pair: [p, q] }) => channels.indexOf(p) * block.length + block.indexOf(q));
+        const flat = b.reshape(product, [b.batch, channels.length * block.length]);
+        parts.push(b.transpose(b.gather(flat, indices, 1), [1, 0]));
+        order.push(...here.map(({ rank }) => rank));
+      }
+    }
+    return inOrder(b, b.concat(parts, 0), order);
   }
 
   /** Every patch against every channel: [B, C·taps·O]. */
@@ -63,7 +169,7 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
       b.reshape(under(seen, offset), [b.batch, channelCount, 1, spots]),
     );
     const unfolded = b.reshape(b.concat(patches, 2), [b.batch, channelCount * size, spots]);
-    const flat = b.reshape(t.plain, [b.batch, plainCount, spots]);
+    const flat = b.reshape(plain(), [b.batch, plainCount, spots]);
     return b.reshape(b.op("MatMul", [unfolded, b.transpose(flat, [0, 2, 1])]), [b.batch, full]);
   }
   const entry = (at: number) => {
@@ -72,25 +178,23 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
   };
 
   function fromTaps(kept: readonly number[]): Value {
-    const images = b.transpose(image(), [1, 0, ...axes]);
-    const deltas = rowsFirst(b, t.plain, [1]);
+    const images = b.transpose(image(), [1, 0, ...out.map((_, k) => k + 2)]);
+    const deltas = rowsFirst(b, plain(), [1]);
     const order: number[] = [];
     const parts: Value[] = [];
-    for (let offset = 0; offset < size; offset++) {
-      const here = kept.flatMap((position, rank) => (position % size === offset ? [{ position, rank }] : []));
+    for (const { offset, entries } of byOffset(kept)) {
       // Whichever moves less: shift all channels and then pick, or pick and then shift.
-      const shiftFirst = channelCount <= here.length;
+      const shiftFirst = channelCount <= entries.length;
       const shifted = shiftFirst ? under(images, offset) : images;
-      for (const run of chunks(here, positions)) {
-        const pairs = run.map(({ position }) => t.channels(position));
+      for (const run of chunks(entries, positions)) {
         const channels = b.gather(
           shifted,
-          pairs.map(([channel]) => channel),
+          run.map(({ pair: [channel] }) => channel),
         );
         const seen = shiftFirst ? channels : under(channels, offset);
         const delta = b.gather(
           deltas,
-          pairs.map(([, plain]) => plain),
+          run.map(({ pair: [, plain] }) => plain),
         );
         const spots = out.filter((dim) => dim !== 1);
         parts.push(overPositions(b, b.mul(b.reshape(seen, [run.length, b.batch, ...spots]), delta)));
@@ -103,7 +207,9 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
   return {
     shape,
     at: (kept) => {
-      if (plan(kept).kind === "taps") return fromTaps(kept);
+      const { kind } = plan(kept);
+      if (kind === "taps") return fromTaps(kept);
+      if (kind === "blocks") return fromBlocks(kept);
       return b.transpose(b.gather(product(), kept.map(entry), 1), [1, 0]);
     },
     whole: () => {
