@@ -4,10 +4,16 @@ import { existsSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import onnxProto from "onnx-proto";
 import * as z from "zod";
-import type { Layer, MaskBlock } from "../src/core/mask.ts";
+import { type Layer, type MaskBlock, sampleWithoutReplacement } from "../src/core/mask.ts";
+import { random } from "../src/core/random.ts";
+import { selfCheck } from "./autodiff/self-check.ts";
 import { type CompiledGradient, type CompileOptions, compileGradient } from "./compile.ts";
+import { calibrate, compileCalibration } from "./compress/calibrate.ts";
+import type { Calibration } from "./compress/importance.ts";
 import { type Config, configured, DEFAULT_R } from "./config.ts";
+import { digestOf, openSplit } from "./open-datasets.ts";
 import type { Run } from "./run.ts";
+import { openGradientSession } from "./session.ts";
 import { beginStep, finishStep, type Settings, type Step } from "./step.ts";
 import type { TensorSpec } from "./tensor-spec.ts";
 
@@ -28,6 +34,7 @@ const recordSchema = z.object({
   inputs: z.array(tensorSpec),
   target: tensorSpec.nullable(),
   outputs: z.array(z.string()),
+  calibrationExamples: z.int(),
   externalData: z.array(z.string()),
   /** Extent of the last axis of the output that the loss reads, when the loss is a classification. */
   classes: z.int().nullable(),
@@ -47,6 +54,8 @@ export interface Compiled {
   inputs: TensorSpec[];
   target: TensorSpec | null;
   externalData: string[];
+  /** Examples that the coordinates' importance was measured on; 0 where it was not. */
+  calibrationExamples: number;
   /** The output whose argmax is the prediction. */
   logits: string | null;
   classes: number | null;
@@ -77,14 +86,22 @@ export function compileOptions(config: Config): CompileOptions {
     r: config.r ?? DEFAULT_R,
     compressor: config.compressor,
     seed: config.seed,
+    ...(config.reduction === undefined ? {} : { reduction: config.reduction }),
     ...(config.output === undefined ? {} : { output: config.output }),
     ...(config.layers === undefined ? {} : { layers: config.layers }),
   };
 }
 
-function writeCompiled(folder: string, model: string, compiled: CompiledGradient, config: Config): void {
+function writeCompiled(
+  folder: string,
+  model: string,
+  compiled: CompiledGradient,
+  calibration: Calibration | null,
+  classes: number | null,
+): void {
   writeFileSync(join(folder, "gradient.onnx"), compiled.graph);
   for (const file of compiled.externalData) symlinkSync(resolve(dirname(model), file), join(folder, file));
+  if (calibration) writeFileSync(join(folder, "calibration.json"), JSON.stringify(calibration));
   const record: z.infer<typeof recordSchema> = {
     graphSha256: sha256(compiled.graph),
     dimension: compiled.dimension,
@@ -94,9 +111,46 @@ function writeCompiled(folder: string, model: string, compiled: CompiledGradient
     target: compiled.target,
     outputs: compiled.outputs,
     externalData: compiled.externalData,
-    classes: config.loss === "cross-entropy" ? lastExtent(compiled.graph, config.output ?? compiled.outputs[0]) : null,
+    calibrationExamples: calibration?.examples ?? 0,
+    classes,
   };
   writeFileSync(join(folder, "compiled.json"), `${JSON.stringify(record)}\n`);
+}
+
+/** Sums of squares over random training examples, for importance; null for a compressor that needs none. */
+async function calibration(run: Run, model: string, options: CompileOptions): Promise<Calibration | null> {
+  if (options.compressor !== "importance") return null;
+  const { inputs, target } = await compileCalibration(model, options);
+  const { config } = run;
+  const train = await openSplit(run, config.train, { inputs, target, classes: null });
+  const draw = random(config.seed, "calibrate").below;
+  const order = await train.order([...sampleWithoutReplacement(train.n, Math.min(train.n, config.calibrate), draw)]);
+  async function* batches() {
+    for (let at = 0; at < order.length; at += config.batch) yield train.feeds(order.slice(at, at + config.batch));
+  }
+  return calibrate(model, options, batches());
+}
+
+/** Examples that the self-check looks at, of the first few. */
+const CHECKED = 4;
+const CANDIDATES = 16;
+
+/** Checks the graph on examples whose gradients are finite. Throws an Error that names the example when none is, or the layer that fails. */
+async function checkOnExamples(run: Run, compiled: CompiledGradient, classes: number | null): Promise<void> {
+  const { inputs, target, dimension } = compiled;
+  const train = await openSplit(run, run.config.train, { inputs, target, classes });
+  const rows = Array.from({ length: Math.min(train.n, CANDIDATES) }, (_, row) => row);
+  const session = await openGradientSession(compiled.graph);
+  const { gradient } = await session.run(await train.feeds(rows));
+  await session.release();
+  const values = gradient?.data;
+  if (!(values instanceof Float32Array)) throw new Error("gradient.onnx: expected a float32 output named gradient");
+  const finite = rows.filter((row) => values.subarray(row * dimension, (row + 1) * dimension).every(Number.isFinite));
+  if (finite.length === 0)
+    throw new Error(
+      `example ${train.id(0)}: its gradient is not finite, nor is that of the next ${rows.length - 1}; check the dataset and the model`,
+    );
+  await selfCheck(compiled, await train.feeds(finite.slice(0, CHECKED)));
 }
 
 export async function compileStep(run: Run): Promise<Compiled> {
@@ -108,17 +162,24 @@ export async function compileStep(run: Run): Promise<Compiled> {
     ...Object.fromEntries(
       Object.entries(options).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : value]),
     ),
+    ...(config.compressor === "importance"
+      ? { calibrate: config.calibrate, train: await digestOf(run, config.train) }
+      : {}),
   };
   let step = beginStep(run.folder, "compile", settings, true);
   if (step.finished) run.progress.skipped("compile", "already done");
   else {
     const progress = run.progress.step("compile", 1, "graph");
-    const compiled = await compileGradient(model, options);
-    writeCompiled(step.folder, model, compiled, config);
+    const measured = await calibration(run, model, options);
+    const compiled = await compileGradient(model, { ...options, ...(measured ? { calibration: measured } : {}) });
+    const classes =
+      config.loss === "cross-entropy" ? lastExtent(compiled.graph, config.output ?? compiled.outputs[0]) : null;
+    if (compiled.externalData.length === 0) await checkOnExamples(run, compiled, classes);
+    writeCompiled(step.folder, model, compiled, measured, classes);
     step = finishStep(step);
     progress.advance(1);
     const d = compiled.layers.reduce((sum, layer) => sum + layer.d, 0);
-    progress.done(`${compiled.layers.length} layers, R = ${compiled.dimension} of d = ${d}`);
+    progress.done(`${compiled.layers.length} layers, R = ${compiled.dimension} of d = ${d}, checked on examples`);
   }
   const record = recordSchema.parse(JSON.parse(readFileSync(join(step.folder, "compiled.json"), "utf8")));
   const graph = join(step.folder, "gradient.onnx");

@@ -94,7 +94,14 @@ export const configSchema = z.strictObject({
     .array(z.strictObject({ name: z.string(), d: z.int().positive() }))
     .min(1)
     .optional(),
-  compressor: z.enum(["uniform"]).default("uniform"),
+  /**
+   * Which coordinates are kept. `importance`: drawn in proportion to their estimated mean-square gradient, measured on
+   * `calibrate` examples; `uniform`: the paper's; `grid`: random rows × random columns.
+   */
+  compressor: z.enum(["importance", "uniform", "grid"]).default("importance"),
+  calibrate: z.int().positive().default(256),
+  /** For next-token: an example's loss is the mean or the sum over its counted tokens. */
+  reduction: z.enum(["mean", "sum"]).optional(),
   /** A rule (fit.ts), a rule times a factor, or a number, λ itself. Changing it makes only `fit` and `index` anew. */
   damping: z
     .union([dampingRule, z.strictObject({ rule: dampingRule, factor: z.number().positive() }), z.number().positive()])

@@ -1,15 +1,15 @@
 /** The order of the steps, and its only owner: compile → collect (or import) → fit → index → publish. */
 import { createHash } from "node:crypto";
-import { join } from "node:path";
 import type { Layer, MaskBlock } from "../src/core/mask.ts";
 import type { Bucket } from "./bucket.ts";
 import { buildIndex } from "./build-index.ts";
 import { collect, missingShards, readShards, shardCount } from "./collect.ts";
 import { type Compiled, compileStep } from "./compiled.ts";
-import type { Config, SplitConfig } from "./config.ts";
-import { type Dataset, openDataset } from "./dataset/dataset.ts";
+import type { Config } from "./config.ts";
+import type { Dataset } from "./dataset/dataset.ts";
 import { fitLayers, readFit } from "./fit.ts";
 import { importedMask, importGradients, widthOf } from "./import.ts";
+import { digestOf, openDatasets } from "./open-datasets.ts";
 import { isPublished, publish, readManifest } from "./publish.ts";
 import type { Run } from "./run.ts";
 import type { ShardRows } from "./shard.ts";
@@ -28,18 +28,6 @@ export interface Collected {
 }
 
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
-
-/** Opens the configured datasets, for a compiled model or for gradients computed elsewhere. */
-export async function openDatasets(
-  run: Run,
-  compiled: Compiled | null,
-): Promise<{ train: Dataset; queries: Dataset | null }> {
-  const { config } = run;
-  const scratch = join(run.folder, "scratch");
-  const open = (split: SplitConfig) =>
-    openDataset(config, split, compiled?.inputs ?? [], compiled?.target ?? null, compiled?.classes ?? null, scratch);
-  return { train: await open(config.train), queries: config.queries ? await open(config.queries) : null };
-}
 
 /** True when every split brings its own gradients. */
 function isImport(config: Config): boolean {
@@ -88,8 +76,8 @@ export async function collectStep(run: Run): Promise<Collected> {
     "collect",
     {
       ...settings,
-      train: await train.digest(),
-      queries: queries ? await queries.digest() : null,
+      train: await digestOf(run, config.train),
+      queries: config.queries ? await digestOf(run, config.queries) : null,
       batch: config.batch,
       shard: config.shard,
       onNan,
@@ -190,7 +178,11 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
     {
       name: config.name,
       title: config.title,
-      compressor: { kind: config.compressor, seed: config.seed },
+      compressor: {
+        kind: config.compressor,
+        seed: config.seed,
+        ...(compiled?.calibrationExamples ? { calibrationExamples: compiled.calibrationExamples } : {}),
+      },
       dampingRule:
         typeof config.damping === "object"
           ? `${config.damping.factor} × ${config.damping.rule}`

@@ -12,7 +12,7 @@ import { compileOptions, compileStep, modelPath } from "./compiled.ts";
 import type { Dataset } from "./dataset/dataset.ts";
 import { addCompressedInfluence, addExactInfluence } from "./evaluate/exact.ts";
 import { areaUnderCurve, mean, overlapOfSmallest, spearman } from "./evaluate/statistics.ts";
-import { openDatasets } from "./pipeline.ts";
+import { openDatasets } from "./open-datasets.ts";
 import { readMetadata } from "./query.ts";
 import type { Run } from "./run.ts";
 import { openGradientSession } from "./session.ts";
@@ -82,7 +82,11 @@ export async function verify(run: Run, examples: number, queryCount: number): Pr
       `verify: ${n} examples of d = ${d} take ${((n + m) * d * 4) / 1e9} GB; pass --examples ${Math.max(most, 1)} or fewer`,
     );
   }
-  const full = await compileGradient(modelPath(config), { ...compileOptions(config), r: { total: d } });
+  const full = await compileGradient(modelPath(config), {
+    ...compileOptions(config),
+    r: { total: d },
+    compressor: "uniform",
+  });
   const progress = run.progress.step("verify", n + m, "examples");
   const gradients = await fullGradients(
     full.graph,

@@ -1,15 +1,12 @@
 /** A dataset as the steps see it: model inputs and targets of any rows, with ids, columns and images. */
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { Tensor } from "onnxruntime-node";
 import * as z from "zod";
 import type { Metadata } from "../../src/core/manifest.ts";
 import { type ColumnFile, type Config, configured, type SplitConfig } from "../config.ts";
 import type { TensorSpec } from "../tensor-spec.ts";
 import type { Column, NumberColumn, Value } from "./column.ts";
-import { digestOfFile } from "./digest.ts";
-import { filesOf, openColumn } from "./open-column.ts";
+import { openColumn } from "./open-column.ts";
 import { openRagged, type Ragged } from "./ragged.ts";
 import { padded, tensorOf } from "./tensors.ts";
 
@@ -34,8 +31,6 @@ export interface Dataset {
   columns(): Promise<Metadata["columns"]>;
   /** The picture of a row; null when the dataset has none. */
   image: ((row: number) => Promise<Image>) | null;
-  /** sha256 of everything that determines the rows. */
-  digest(): Promise<string>;
 }
 
 const flippedSchema = z.object({
@@ -104,11 +99,9 @@ export async function openDataset(
 ): Promise<Dataset> {
   const { folder } = config;
   const open = (entry: ColumnFile) => openColumn(entry, folder, scratch);
-  const files = new Set<string>();
   const lengths: { name: string; n: number }[] = [];
   const openEntry = async (entry: ColumnFile): Promise<Column> => {
     const column = await open(entry);
-    for (const path of filesOf(entry, folder)) files.add(path);
     lengths.push(column);
     return column;
   };
@@ -234,12 +227,6 @@ export async function openDataset(
     },
     image:
       pictured?.kind === "fixed" ? (row) => picture(pictured.column, pictured.shape, pictured.divideBy, row) : null,
-    digest: async () => {
-      const hash = createHash("sha256");
-      for (const path of [...files].sort()) hash.update(await digestOfFile(path, join(scratch, "digests.json")));
-      const { columns: _, image: __, ...determining } = split;
-      return hash.update(JSON.stringify([determining, labels])).digest("hex");
-    },
   };
 }
 

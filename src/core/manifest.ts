@@ -37,7 +37,12 @@ export const manifestSchema = z.object({
   queries: count,
   dimension: z.int().positive(),
   layers: z.array(layerSchema).min(1),
-  compressor: z.object({ kind: z.string(), seed: z.union([z.string(), z.number()]) }),
+  /** How the kept coordinates were chosen; `calibrationExamples`: on how many examples their importance was measured. */
+  compressor: z.object({
+    kind: z.string(),
+    seed: z.union([z.string(), z.number()]),
+    calibrationExamples: count.optional(),
+  }),
   dampingRule: z.string(),
   loss: z.string(),
   /** Names of the classes by label, when the dataset has them. */

@@ -58,7 +58,6 @@ const dataset = (rows: number, prefix: string): Dataset => ({
   order: async (all) => [...all],
   columns: async () => ({ label: new Array(rows).fill(2) }),
   image: null,
-  digest: async () => "",
 });
 
 /** − g̃_qᵀ (H̃ + λI)⁻¹ g̃_i in float64, through a solve for each row of each block. */
