@@ -6,6 +6,8 @@ import { type Bucket, openLocalBucket, openS3Bucket, s3SettingsFromEnvironment }
 import type { Worker } from "./collect.ts";
 import { compileStep } from "./compiled.ts";
 import { readConfig } from "./config.ts";
+import { inspectModel } from "./inspect.ts";
+import { inspectReport } from "./inspect-report.ts";
 import { buildToIndex, collectStep, fitStep, publishStep } from "./pipeline.ts";
 import { progressTo } from "./progress.ts";
 import { queryFolder, type Row } from "./query.ts";
@@ -154,6 +156,20 @@ stepCommand("publish", "upload the index; what is missing is built first")
   .addOption(bucketOption())
   .addOption(persistOption())
   .action(publishing);
+
+program
+  .command("inspect")
+  .argument("<model>", "an ONNX file")
+  .description("what the compiler makes of a model: its layers, which are covered and how, what collecting will cost")
+  .option("--output <name>", "the output that the loss reads (default: the first)")
+  .option("--layers <pattern...>", 'name patterns of the layers to cover, "!" in front to leave out')
+  .option("--per-layer <r>", "kept coordinates of each layer, for the cost", positiveInteger, 1024)
+  .option("--json", "the result as JSON")
+  .action(async (model: string, options: { output?: string; layers?: string[]; perLayer: number; json?: boolean }) => {
+    const { json, ...chosen } = options;
+    const inspection = await inspectModel(model, chosen);
+    console.log(json ? JSON.stringify(inspection) : inspectReport(inspection));
+  });
 
 const line = ({ id, influence, label, was, flipped }: Row) => {
   const mark = flipped ? `  label flipped, was ${was}` : "";

@@ -7,6 +7,8 @@ import type { Figure } from "./figure.ts";
 const SUBJECTS: Record<string, () => Promise<{ measure(): Promise<Figure[]> }>> = {
   build: () => import("./build.ts"),
   edge: () => import("./edge.ts"),
+  job: () => import("./job.ts"),
+  compile: () => import("./compile.ts"),
   search: () => import("./search.ts"),
 };
 
