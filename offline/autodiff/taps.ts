@@ -22,7 +22,7 @@ export interface Taps {
 }
 
 /** A gathered, shifted and multiplied entry of a row (see `COST`). */
-const SHIFTED_ROW = 80;
+const SHIFTED_ROW = 40;
 
 type Pairs = readonly { pair: [number, number] }[];
 const distinct = (entries: Pairs, side: 0 | 1): number[] =>
