@@ -16,6 +16,8 @@ export interface Candidate extends Parameter {
   module: string;
   /** Whether it looks trained: a constant of the code does not. */
   trained: boolean;
+  /** Operators that use it. */
+  operators: string[];
 }
 
 /** The floating-point initialisers that nodes use. */
@@ -35,7 +37,7 @@ export function candidatesOf(
     const named = !MADE_UP.test(name) && (name.includes(".") || sizeOf({ name, shape }) > 1);
     const trained = !statistics.has(name) && !BUFFER.test(name) && (named || (weight && product !== undefined));
     const bias = product && MADE_UP.test(name) ? biasAfter(product, users, initializers) : null;
-    return [{ name, shape, trained, module: moduleOf(bias ?? name) }];
+    return [{ name, shape, trained, module: moduleOf(bias ?? name), operators: uses.map((node) => node.op) }];
   });
 }
 
@@ -68,7 +70,8 @@ export function groupLayers(parameters: readonly Candidate[]): Layer[] {
 
 /**
  * The parameters that the patterns choose, less those of patterns that begin with "!". A pattern is the whole name of a parameter
- * or module, or else a part of a parameter's name, in which `*` stands for anything. Exclusions alone choose from what looks trained.
+ * or module; or `kind:Conv`, an operator that uses it; or `size>=4096`, a least number of entries; or else a part of a
+ * parameter's name, in which `*` stands for anything. Exclusions alone choose from what looks trained.
  * Throws if a pattern matches nothing, with the nearest names.
  */
 export function chooseParameters(candidates: readonly Candidate[], patterns: readonly string[]): Candidate[] {
@@ -86,9 +89,15 @@ function matching(pattern: string, candidates: readonly Candidate[]): Candidate[
   if (exact.length > 0) return exact;
   const module = candidates.filter((candidate) => candidate.module === pattern);
   if (module.length > 0) return module;
+  const kind = /^kind:(.+)$/.exec(pattern)?.[1];
+  const size = /^size>=(\d+)$/.exec(pattern)?.[1];
   const literal = (part: string) => part.replace(/[.\\^$+?()[\]{}|]/g, "\\$&");
   const expression = new RegExp(pattern.split("*").map(literal).join(".*"));
-  const found = candidates.filter(({ name, module, trained }) => trained && expression.test(`${module} ${name}`));
+  const fits = (candidate: Candidate) => {
+    if (kind) return candidate.operators.some((operator) => operator.toLowerCase() === kind.toLowerCase());
+    return size ? sizeOf(candidate) >= Number(size) : expression.test(`${candidate.module} ${candidate.name}`);
+  };
+  const found = candidates.filter((candidate) => candidate.trained && fits(candidate));
   if (found.length > 0) return found;
   const names = candidates.filter(({ trained }) => trained).map(({ name }) => name);
   throw new Error(

@@ -126,6 +126,11 @@ test("a layer pattern that matches nothing, with the nearest names", async () =>
   await expect(compileGradient(model, { ...options, layers: ["!conv*", "!fc"] })).rejects.toThrow(
     /expected some parameters to be left, got none/,
   );
+  const byKind = await compileGradient(model, { ...options, layers: ["kind:gemm", "!size>=100"] });
+  expect(byKind.layers.flatMap(({ parameters }) => parameters.map(({ name }) => name))).toEqual([
+    "fc1.bias",
+    "fc2.bias",
+  ]);
   const { layers } = await compileGradient(model, { ...options, layers: ["conv", "fc1", "!conv*bias"] });
   expect(layers.map(({ parameters }) => parameters.map(({ name }) => name))).toEqual([
     ["conv1.weight"],
