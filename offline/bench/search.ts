@@ -39,7 +39,11 @@ export async function measure(): Promise<Figure[]> {
   const folder = mkdtempSync(join(tmpdir(), "influence-bench-"));
   try {
     const manifest = await enlarge(index, folder);
-    return [...(await measureNode(folder, manifest, queries)), ...(await measureWorkerd(folder, manifest, queries))];
+    return [
+      ...(await measureNode(folder, manifest, queries)),
+      ...(await measureWorkerd(folder, manifest, queries)),
+      ...(await measureGrowth(folder, manifest, queries)),
+    ];
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -146,6 +150,48 @@ async function measureNode(folder: string, manifest: Manifest, queries: Float32A
       0.3,
     ),
   ];
+}
+
+/** Cost against n and R: the first n rows and the first R coordinates of the same index. */
+async function measureGrowth(from: string, manifest: Manifest, queries: Float32Array[]): Promise<Figure[]> {
+  const { n: most, dimension: width } = manifest;
+  const figures: Figure[] = [];
+  for (const [n, R] of [
+    [10_000, width],
+    [30_000, width],
+    [most, 64],
+    [most, 128],
+    [most, 256],
+  ]) {
+    const folder = mkdtempSync(join(tmpdir(), "influence-bench-"));
+    try {
+      const rows = await open(join(folder, FILES.rows), "w");
+      const whole = createReadStream(join(from, FILES.rows), { highWaterMark: 4 * width, end: 4 * width * n - 1 });
+      for await (const row of whole) await rows.write(row, 0, 4 * R);
+      await rows.close();
+      await indexRows(folder, { n, R, queryMeanSquare: new Float64Array(R).fill(1), seed: 1 });
+      const files: Manifest["files"] = {};
+      for (const name of [FILES.basis, FILES.coarse, FILES.fine, FILES.long, FILES.rows, FILES.rowChecksums]) {
+        files[name] = await describeFile(folder, name);
+      }
+      const searcher = await openTier(
+        { ...manifest, n, dimension: R, files },
+        folderSource(folder),
+        loadKernel(),
+        "rows",
+      );
+      const times: number[] = [];
+      for (let round = 0; round < 4 * BATCH; round++) {
+        const gradient = queries[round % BATCH].slice(0, R);
+        const elapsed = await milliseconds(() => searcher.search(gradient, TOP));
+        if (round >= BATCH) times.push(elapsed);
+      }
+      figures.push(atMost(`search: n = ${n}, R = ${R}, on Node`, median(times), "ms"));
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }
+  return figures;
 }
 
 /** hnswlib's own brute force over the folder's rows. */
