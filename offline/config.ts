@@ -36,7 +36,7 @@ const inputSchema = z.union([
 
 const targetSchema = z.union([
   columnFile,
-  /** The token ids of the named input, −100 (ignored) where it is padded: language modelling. */
+  /** Language modelling: at each position the token id that comes next in the named input, −100 (ignored) at the end and where it is padded. */
   z.strictObject({ labelsOf: z.string() }),
 ]);
 

@@ -219,8 +219,15 @@ export async function openDataset(
           const from = sources.get(source.from);
           if (from?.kind !== "ragged") throw new Error(`${spec.name}: ${source.from} is not an input of lists`);
           const lists = await from.ragged.read(rows);
-          const value = { mask: () => 1, zeros: () => 0, labels: (token: number) => token }[source.value];
-          feeds[spec.name] = padded(spec, lists, value, source.value === "labels" ? -100 : 0);
+          // The next token of each position; the last has none.
+          if (source.value === "labels")
+            feeds[spec.name] = padded(
+              spec,
+              lists.map((list) => [...list.slice(1), -100]),
+              (token) => token,
+              -100,
+            );
+          else feeds[spec.name] = padded(spec, lists, () => (source.value === "mask" ? 1 : 0), 0);
         }
       }
       return feeds;
