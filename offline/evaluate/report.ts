@@ -1,0 +1,27 @@
+/** RESULTS.md: a table for every experiment that has results, with what it was measured on and how long that took. */
+import { join } from "node:path";
+import { readResults } from "./experiment.ts";
+import { summarised, tableOf } from "./table.ts";
+
+/**
+ * Sections of `remarks` (Markdown, one `## name` an experiment, what stands before the first for the whole) say what the figures
+ * mean; tables and the line above them are written from the result files under `runs`.
+ */
+export function reportOf(runs: string, names: readonly string[], remarks: string): string {
+  const [head = "", ...sections] = remarks.split(/^## /m);
+  const remark = (name: string) =>
+    sections.find((section) => section.startsWith(`${name}\n`))?.slice(name.length) ?? "";
+  const parts = names.flatMap((name) => {
+    const results = readResults(join(runs, name));
+    if (!results) return [];
+    const { title, machine, settings, seconds, date, measurements } = results;
+    const given = Object.entries(settings).map(([key, value]) => `${key} ${value}`);
+    return [
+      `## ${name}: ${title}`,
+      `${date}, ${machine.processor}, ${machine.threads} threads, Node ${machine.node}: ${Math.round(seconds)} s. Settings: ${given.join("; ")}.`,
+      remark(name).trim(),
+      tableOf(summarised(measurements)),
+    ].filter((part) => part !== "");
+  });
+  return `${[head.trim(), ...parts].join("\n\n")}\n`;
+}

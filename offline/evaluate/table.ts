@@ -1,0 +1,65 @@
+/** Measurements of several seeds as one row each: mean ± standard deviation. */
+import type { Measurement } from "./experiment.ts";
+import { mean } from "./statistics.ts";
+
+export interface Spread {
+  mean: number;
+  /** Over seeds, with n − 1; 0 for one seed. */
+  deviation: number;
+  least: number;
+  most: number;
+  count: number;
+}
+
+export interface Summary {
+  of: Measurement["of"];
+  values: Record<string, Spread>;
+}
+
+/** Groups by what was measured, in order of first appearance. */
+export function summarised(measurements: readonly Measurement[]): Summary[] {
+  const groups = new Map<string, Measurement[]>();
+  for (const measurement of measurements) {
+    const key = JSON.stringify(measurement.of);
+    groups.set(key, [...(groups.get(key) ?? []), measurement]);
+  }
+  return [...groups.values()].map((group) => {
+    const names = new Set(group.flatMap(({ values }) => Object.keys(values)));
+    const values = [...names].flatMap((name) => {
+      const found = group.flatMap(({ values }) => values[name] ?? []);
+      return found.length === 0 ? [] : [[name, spreadOf(found)] as const];
+    });
+    return { of: group[0]?.of ?? {}, values: Object.fromEntries(values) };
+  });
+}
+
+export function spreadOf(values: readonly number[]): Spread {
+  const centre = mean(values);
+  const squares = values.reduce((sum, value) => sum + (value - centre) ** 2, 0);
+  const deviation = values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0;
+  return { mean: centre, deviation, least: Math.min(...values), most: Math.max(...values), count: values.length };
+}
+
+/** Three decimals below 10, three digits above. */
+export const figure = (value: number): string =>
+  Math.abs(value) >= 10 ? Number(value.toPrecision(3)).toString() : value.toFixed(3);
+
+export const spread = ({ mean: centre, deviation, count }: Pick<Spread, "mean" | "deviation" | "count">): string =>
+  count > 1 ? `${figure(centre)} ± ${figure(deviation)}` : figure(centre);
+
+/** A Markdown table. */
+export function tableOf(summaries: readonly Summary[]): string {
+  const keys = [...new Set(summaries.flatMap(({ of }) => Object.keys(of)))];
+  const names = [...new Set(summaries.flatMap(({ values }) => Object.keys(values)))];
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  return [
+    line([...keys, ...names]),
+    line([...keys.map(() => "---"), ...names.map(() => "---:")]),
+    ...summaries.map(({ of, values }) =>
+      line([
+        ...keys.map((key) => String(of[key] ?? "")),
+        ...names.map((name) => (values[name] ? spread(values[name]) : "–")),
+      ]),
+    ),
+  ].join("\n");
+}
