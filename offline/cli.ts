@@ -6,6 +6,7 @@ import { type Bucket, openLocalBucket, openS3Bucket, s3SettingsFromEnvironment }
 import type { Worker } from "./collect.ts";
 import { compileStep } from "./compiled.ts";
 import { readConfig } from "./config.ts";
+import { addEvaluate } from "./evaluate/command.ts";
 import { inspectModel } from "./inspect.ts";
 import { inspectReport } from "./inspect-report.ts";
 import { buildToIndex, collectStep, fitStep, publishStep } from "./pipeline.ts";
@@ -204,6 +205,8 @@ stepCommand("verify", "compare compressed with exact influence on a sample of th
     const report = await verify(runOf(configPath, options), options.examples, options.queries);
     console.log(options.json ? JSON.stringify(report) : report.text);
   });
+
+addEvaluate(program);
 
 try {
   await program.parseAsync();
