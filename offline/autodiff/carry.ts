@@ -5,7 +5,8 @@
  */
 import { type Dim, minus, plus } from "../onnx/dims.ts";
 import { integer, type Node, type Value, where } from "../onnx/graph.ts";
-import { normalAxis, permutation, sliceOf, splitSizes } from "../onnx/infer.ts";
+import { normalAxis } from "../onnx/infer/context.ts";
+import { permutation, sliceOf, splitSizes } from "../onnx/infer/moves.ts";
 import { lookupOfWhole } from "./lookup.ts";
 import { fixed, held, moved, numberOf, type PerExample } from "./per-example.ts";
 import type { Rule, RuleContext } from "./rule.ts";

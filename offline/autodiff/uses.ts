@@ -3,7 +3,8 @@
  * scales) need none: the walk sums their cotangents.
  */
 import { integer, type Node, real, where } from "../onnx/graph.ts";
-import { einsumLabels, normalAxis, windowOf } from "../onnx/infer.ts";
+import { normalAxis } from "../onnx/infer/context.ts";
+import { einsumLabels, windowOf } from "../onnx/infer/products.ts";
 import { lookup } from "./lookup.ts";
 import { outerProduct } from "./outer.ts";
 import { held, numberOf, type PerExample, summedPerExample } from "./per-example.ts";

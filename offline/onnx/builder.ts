@@ -6,7 +6,8 @@
 import { decompose } from "./decompose.ts";
 import { type Dim, mentions, productOf, terms } from "./dims.ts";
 import { type Attribute, ELEMENT, type Graph, isFloat, type Node, type Port, type Value, where } from "./graph.ts";
-import { type Inferred, infer, unknownExtent } from "./infer.ts";
+import { type Inferred, unknownExtent } from "./infer/context.ts";
+import { infer } from "./infer.ts";
 import { conditionOf } from "./known.ts";
 import { branchNodes } from "./normalise.ts";
 import { extents, isExternal, numbersOf, tensorOf } from "./tensor.ts";

@@ -2,7 +2,7 @@
 import type { Builder } from "./builder.ts";
 import { floorQuotient, productOf, times } from "./dims.ts";
 import { ELEMENT, integer, type Node, real, text, type Value, where } from "./graph.ts";
-import { normalAxis } from "./infer.ts";
+import { normalAxis } from "./infer/context.ts";
 
 type Decomposition = (b: Builder, node: Node) => Value;
 

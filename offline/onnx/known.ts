@@ -1,5 +1,5 @@
 /** Arithmetic on the contents of small integer values that are known before running: the shapes that a model computes. */
-import { type Dim, floorQuotient, minus, plus, times } from "./dims.ts";
+import { type Dim, floorQuotient, minus, plus, productOf, times } from "./dims.ts";
 import type { Node, Value } from "./graph.ts";
 
 /** Entry by entry over operands of one length, or of one entry. */
@@ -74,6 +74,14 @@ export function foldComparison(node: Node, values: readonly Value[]): Dim[] | nu
     default:
       return null;
   }
+}
+
+/** Contents of a small value filled with one entry. */
+export function filledWith(entry: Dim | undefined, shape: readonly Dim[]): Dim[] | null {
+  const count = productOf(shape);
+  return typeof count === "number" && count <= 64 && entry !== undefined
+    ? Array.from({ length: count }, () => entry)
+    : null;
 }
 
 /** Index lists of every entry of a shape, in row-major order. */

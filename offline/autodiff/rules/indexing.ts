@@ -1,7 +1,7 @@
 /** Gradients of operators that pick and place entries by index. */
 import { minus, productOf } from "../../onnx/dims.ts";
 import { integer, text, type Value, where } from "../../onnx/graph.ts";
-import { normalAxis } from "../../onnx/infer.ts";
+import { normalAxis } from "../../onnx/infer/context.ts";
 import type { Rule, RuleContext } from "../rule.ts";
 
 const zerosLike = (c: RuleContext, v: Value): Value => c.b.filled(0, v.shape, v);

@@ -1,7 +1,7 @@
 /** Gradients of pooling and resizing. */
 import { type Dim, minus, plus, productOf, times } from "../../onnx/dims.ts";
 import { ELEMENT, integer, integers, type Value, where } from "../../onnx/graph.ts";
-import { windowOf } from "../../onnx/infer.ts";
+import { windowOf } from "../../onnx/infer/products.ts";
 import type { Rule, RuleContext } from "../rule.ts";
 import { transposedWindows } from "./product.ts";
 import { interpolation } from "./resize.ts";

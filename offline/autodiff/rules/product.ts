@@ -1,7 +1,7 @@
 /** Gradients of MatMul, Gemm, Einsum and the convolutions with respect to activations. */
 import type { Dim } from "../../onnx/dims.ts";
 import { integer, real, type Value, where } from "../../onnx/graph.ts";
-import { einsumLabels, windowOf } from "../../onnx/infer.ts";
+import { einsumLabels, windowOf } from "../../onnx/infer/products.ts";
 import type { Rule, RuleContext } from "../rule.ts";
 
 function swapped(c: RuleContext, v: Value): Value {

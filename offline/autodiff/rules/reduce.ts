@@ -1,7 +1,7 @@
 /** Gradients of reductions, and of operators that combine entries along an axis. */
 import { productOf } from "../../onnx/dims.ts";
 import { integer, real, type Value } from "../../onnx/graph.ts";
-import { axesOf, normalAxis } from "../../onnx/infer.ts";
+import { axesOf, normalAxis } from "../../onnx/infer/context.ts";
 import type { Rule, RuleContext } from "../rule.ts";
 
 function reducedAxes(c: RuleContext): number[] {

@@ -1,7 +1,8 @@
 /** Gradients of operators that move entries about without changing them. */
 import { type Dim, plus, times } from "../../onnx/dims.ts";
 import { integer, text, type Value, where } from "../../onnx/graph.ts";
-import { normalAxis, permutation, sliceOf, splitSizes } from "../../onnx/infer.ts";
+import { normalAxis } from "../../onnx/infer/context.ts";
+import { permutation, sliceOf, splitSizes } from "../../onnx/infer/moves.ts";
 import { slicePositions } from "../../onnx/known.ts";
 import type { Rule, RuleContext } from "../rule.ts";
 
