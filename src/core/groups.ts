@@ -37,11 +37,8 @@ export function sumGroups(
       const group = groups[order[known[index]]];
       if (group in sums.count) sums.sum[group] -= dot;
     });
-    const rest = {
-      places: part.places.slice(known.length),
-      dots: part.dots.slice(known.length),
-      widths: part.widths.slice(known.length),
-    };
+    const open = (_: number, index: number) => part.places[index] >= exact;
+    const rest = { places: part.places.filter(open), dots: part.dots.filter(open), widths: part.widths.filter(open) };
     const { places, dots, widths } = held === "fine" ? narrow(resident, query, rest) : rest;
     places.forEach((place, index) => {
       const group = groups[order[place]];

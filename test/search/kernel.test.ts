@@ -108,7 +108,8 @@ function scanWith(kernel: KernelExports, R: number, n: number) {
     );
     const rows = new Uint32Array(buffer, at.rows, count);
     const pairs = new Float64Array(buffer, at.pairs, 2 * count);
-    return Array.from(rows, (row, index) => ({ row, dot: pairs[2 * index], width: pairs[2 * index + 1] }));
+    const found = Array.from(rows, (row, index) => ({ row, dot: pairs[2 * index], width: pairs[2 * index + 1] }));
+    return found.sort((one, other) => one.row - other.row);
   };
   const bound = Math.sqrt(length) * 127 * 1.2;
   return { all: run(0, 0, 0), filtered: run(0, 0, at.filter), bounded: run(bound, -bound, 0), bound };

@@ -12,7 +12,7 @@ import { openTier, rowBitmap } from "../../src/core/search.ts";
 import { buildIndex } from "./built-index.ts";
 import { bruteForce, bruteForceDots } from "./oracle.ts";
 
-const CASES = Number(process.env.CASES ?? 300);
+const CASES = Number(process.env.CASES ?? 200);
 const TIERS: Tier[] = ["rows", "fine", "coarse"];
 const kernels = new Map(KERNEL_FILES.map((file) => [file, loadKernel(file)]));
 

@@ -28,8 +28,8 @@ export interface KernelExports {
    * a row may matter if dot + width > 0 and ≥ high, or dot − width < 0 and ≤ low. A kernel may first look at the query's high
    * plane alone, highFactor · norm wider, and leave out what already that excludes.
    * `terms` and `codes`: the arrays of coarse.bin. Where `filter` ≠ 0, only rows whose bit is set in the bitmap there take part
-   * (row 0 is bit 0 of byte 0). Written are u32 rows at `outRows` and f64 (dot, width) at `outPairs`, with room for `count` each.
-   * Returns the number written.
+   * (row 0 is bit 0 of byte 0). Written are u32 rows at `outRows` and f64 (dot, width) at `outPairs`, with room for `count` each,
+   * in no particular order. Returns the number written.
    */
   scan(
     terms: number,
