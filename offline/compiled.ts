@@ -128,7 +128,15 @@ async function calibration(run: Run, model: string, options: CompileOptions): Pr
   async function* batches() {
     for (let at = 0; at < order.length; at += config.batch) yield train.feeds(order.slice(at, at + config.batch));
   }
-  return calibrate(model, options, batches());
+  const measured = await calibrate(model, options, batches());
+  for (const [parameter, uses] of Object.entries(measured.sums)) {
+    if (!uses.every(({ x, d }) => x.every(Number.isFinite) && d.every(Number.isFinite))) {
+      throw new Error(
+        `${parameter}: expected finite gradients of the ${measured.examples} examples that importance is measured on; leave out those that are not, or set \`compressor: uniform\``,
+      );
+    }
+  }
+  return measured;
 }
 
 /** Examples that the self-check looks at, of the first few. */

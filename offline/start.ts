@@ -1,15 +1,15 @@
 /** `npm start`: the demonstration from nothing to a page, or in seconds when the index is already built. */
 import { FILES } from "../src/core/manifest.ts";
-import { prepareDemonstration, startWorker } from "./demonstration.ts";
+import { serveDemonstration } from "./demonstration.ts";
 import { progressTo } from "./progress.ts";
 import { readMetadata } from "./query.ts";
 
 async function main(): Promise<void> {
   const started = performance.now();
-  const { config, index } = await prepareDemonstration(progressTo(process.stderr.isTTY ? "terminal" : "lines"));
+  const output = process.stderr.isTTY ? "terminal" : "lines";
+  const { config, index, address, worker } = await serveDemonstration(progressTo(output));
   const { ids, columns } = readMetadata(index, FILES.queryMetadata);
   const wrong = ids.find((_, row) => columns.prediction?.[row] !== columns.label?.[row]) ?? ids[0];
-  const { address, process: worker } = await startWorker();
   const stop = () => worker.kill("SIGTERM");
   process.once("SIGINT", stop).once("SIGTERM", stop);
   worker.once("exit", (code) => process.exit(code ?? 0));

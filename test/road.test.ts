@@ -29,9 +29,9 @@ describe("from a model and digits to an answer over HTTP", () => {
     const built = influence("build", path, "--out", run, "--persist-to", join(folder, "r2"));
     expect(built.status, built.stderr).toBe(0);
     manifest = readManifest(join(run, "index"));
-    const worker = await startWorker(join(folder, "r2"));
-    address = worker.address;
-    stop = () => worker.process.kill();
+    const served = await startWorker(join(folder, "r2"));
+    address = served.address;
+    stop = () => served.worker.kill();
   });
   afterAll(() => stop?.());
 

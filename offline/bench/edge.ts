@@ -6,7 +6,7 @@
 import { Agent, request } from "node:http";
 import { join } from "node:path";
 import { FILES } from "../../src/core/manifest.ts";
-import { prepareDemonstration, startWorker } from "../demonstration.ts";
+import { serveDemonstration } from "../demonstration.ts";
 import { median, quantile } from "../evaluate/statistics.ts";
 import { progressTo } from "../progress.ts";
 import { readManifest } from "../publish.ts";
@@ -35,10 +35,9 @@ function roundTrip(url: string, body?: Uint8Array): Promise<number> {
 }
 
 export async function measure(): Promise<Figure[]> {
-  const { config, index } = await prepareDemonstration(progressTo("lines"));
+  const { config, index, address, worker } = await serveDemonstration(progressTo("lines"));
   const { dimension, n } = readManifest(index);
   const { ids } = readMetadata(index, FILES.queryMetadata);
-  const { address, process: worker } = await startWorker();
   try {
     const influence = `${address}/v1/indexes/${config.name}/influence?topK=10`;
     const queries: number[] = [];
