@@ -157,8 +157,8 @@ export function held(b: Builder, value: Value, shape: Dim[]): PerExample {
     whole: () => value,
     at: (positions) => {
       const d = numberOf(fixed(shape));
-      const rows = b.transpose(b.reshape(value, [b.batch, d]), [1, 0]);
-      return positions.length === d ? rows : b.gather(rows, positions);
+      const flat = b.reshape(value, [b.batch, d]);
+      return b.transpose(positions.length === d ? flat : b.gather(flat, positions, 1), [1, 0]);
     },
     plan: () => ({ kind: "whole", cost: estimate(shape) }),
     factors: shape.every((dim) => typeof dim === "number") ? [wholeFactors(b, value, fixed(shape))] : [],
@@ -231,6 +231,10 @@ export function moved(
     plan: (positions) => inner.plan(positions.flatMap(targets)),
     factors: open
       ? held(b, whole(), shape).factors
-      : inner.factors.map((f) => ({ ...f, rows: (position) => f.rows(targets(position)[0] ?? 0) })),
+      : inner.factors.map((f) => ({ ...f, rows: (position) => rowsAt(f, targets(position)[0]) })),
   };
 }
+
+/** The rows of an entry; rows that do not exist for one that went nowhere. */
+const rowsAt = (factors: Factors, position: number | undefined): [number, number] =>
+  position === undefined ? factors.sizes : factors.rows(position);

@@ -34,8 +34,8 @@ const matmul: Use = (c, position, shape) => {
   // Leading axes of W: those of extent above 1 are rows of δ, and of x where x has them too.
   const wide = lead.flatMap((extent, axis) => (extent === 1 ? [] : [axis - lead.length]));
   const inX = wide.filter((axis) => (x.shape.at(axis - 2) ?? 1) !== 1);
-  if (inX.length !== wide.length) {
-    if (inX.length > 0) throw tooFew(c.node, `a weight of shape [${shape}] with axes broadcast in part`);
+  if (inX.length !== wide.length && inX.length > 0) {
+    throw tooFew(c.node, `a weight of shape [${shape}] with axes broadcast in part`);
   }
   const sharedAxes = inX.length === wide.length;
   const axisIn = (v: { shape: unknown[] }, negative: number) => v.shape.length + negative - 2;

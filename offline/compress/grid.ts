@@ -21,7 +21,10 @@ export function gridMask(
     const [rows, columns] = use.sizes.map((size) => shuffled(size, generator));
     return (position) => {
       const [p, q] = use.rows(position);
-      return Math.max(((rows?.[p] ?? 0) + 1) / use.sizes[0], ((columns?.[q] ?? 0) + 1) / use.sizes[1]);
+      return Math.max(
+        ((rows?.[p] ?? use.sizes[0]) + 1) / use.sizes[0],
+        ((columns?.[q] ?? use.sizes[1]) + 1) / use.sizes[1],
+      );
     };
   });
 }
