@@ -46,7 +46,7 @@ export interface Experiment {
   /** Also its folder's name. */
   name: string;
   title: string;
-  /** What determines the results beside the code: changed, the run begins anew. */
+  /** What determines each unit's results beside its name and the code: changed, the run begins anew. */
   settings: Settings;
   units: Unit[];
   plot: Plot;
@@ -83,6 +83,8 @@ function writeWhole(path: string, text: string): void {
 export async function runExperiment(runs: string, experiment: Experiment, progress: Progress): Promise<Summary[]> {
   let step = beginStep(runs, experiment.name, experiment.settings, true);
   const { folder } = step;
+  if (step.finished && experiment.units.every(({ name }) => existsSync(join(folder, `${name}.json`))))
+    progress.skipped(experiment.name, "already measured");
   const bar = progress.step(experiment.name, experiment.units.length, "units");
   const measurements: Measurement[] = [];
   let seconds = 0;

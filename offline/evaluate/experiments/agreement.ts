@@ -23,7 +23,7 @@ export function agreement({ tasks, n, m, totals, seeds }: AgreementSize): Experi
   return {
     name: "agreement",
     title: "Agreement of compressed with exact influence, per query",
-    settings: { tasks: tasks.join(), n, m, totals: totals.join(), seeds: seeds.join() },
+    settings: { n, m, totals: totals.join() },
     units: tasks.flatMap((task) =>
       seeds.map((seed) => ({ name: `${task}-${seed}`, measure: () => measure(task, n, m, totals, seed) })),
     ),

@@ -19,7 +19,7 @@ export function crossSource({ each, queriesEach, R, epochs, seeds }: CrossSource
   return {
     name: "cross-source",
     title: "Six text sources: how often the most helpful passages are of the query's own",
-    settings: { each, queriesEach, R, epochs, seeds: seeds.join() },
+    settings: { each, queriesEach, R, epochs },
     units: seeds.map((seed) => ({ name: `gpt-${seed}`, measure: () => measure(each, queriesEach, R, epochs, seed) })),
     plot: {
       x: "method",

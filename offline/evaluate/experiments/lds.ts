@@ -28,7 +28,7 @@ export function lds({ tasks, n, m, R, models, seeds }: LdsSize): Experiment {
   return {
     name: "lds",
     title: "Linear datamodeling score: influence against retraining on random halves",
-    settings: { tasks: tasks.join(), n, m, R, models, seeds: seeds.join() },
+    settings: { n, m, R, models },
     units: tasks.flatMap((task) =>
       seeds.map((seed) => ({ name: `${task}-${seed}`, measure: () => measure(task, n, m, R, models, seed) })),
     ),

@@ -22,7 +22,7 @@ export function mislabeled({ tasks, n, m, R, seeds }: MislabeledSize): Experimen
   return {
     name: "mislabeled",
     title: "Finding 20 % flipped labels: area under the ROC curve",
-    settings: { tasks: tasks.join(), n, m, R, seeds: seeds.join() },
+    settings: { n, m, R },
     units: tasks.flatMap((task) =>
       seeds.map((seed) => ({ name: `${task}-${seed}`, measure: () => measure(task, n, m, R, seed) })),
     ),

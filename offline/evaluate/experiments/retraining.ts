@@ -25,7 +25,7 @@ export function retraining({ tasks, n, m, R, without, only, seeds }: RetrainingS
   return {
     name: "retraining",
     title: "The queries' loss after training without, or with only, the most helpful examples",
-    settings: { tasks: tasks.join(), n, m, R, without: without.join(), only: only.join(), seeds: seeds.join() },
+    settings: { n, m, R, without: without.join(), only: only.join() },
     units: tasks.flatMap((task) =>
       seeds.map((seed) => ({
         name: `${task}-${seed}`,
