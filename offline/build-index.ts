@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { FILES, type Manifest, manifestSchema } from "../src/core/manifest.ts";
+import { FILES, FORMAT, type Manifest, manifestSchema } from "../src/core/manifest.ts";
 import type { MaskBlock } from "../src/core/mask.ts";
 import { encodeMask } from "../src/core/mask-file.ts";
 import type { Dataset } from "./dataset/dataset.ts";
@@ -96,7 +96,7 @@ export async function buildIndex(
   for (const file of written.sort()) files[file] = await describeFile(folder, file);
   const { layers, ...described } = description;
   const contents = {
-    format: "influence-edge/1" as const,
+    format: FORMAT,
     ...described,
     n,
     queries: m,

@@ -1,5 +1,6 @@
 /** The order of the steps, and its only owner: compile → collect (or import) → fit → index → publish. */
 import { createHash } from "node:crypto";
+import { FORMAT } from "../src/core/manifest.ts";
 import type { Layer, MaskBlock } from "../src/core/mask.ts";
 import type { Bucket } from "./bucket.ts";
 import { buildIndex } from "./build-index.ts";
@@ -7,6 +8,7 @@ import { collect, missingShards, readShards, shardCount } from "./collect.ts";
 import { type Compiled, compileStep } from "./compiled.ts";
 import type { Config } from "./config.ts";
 import type { Dataset } from "./dataset/dataset.ts";
+import { readFidelity } from "./fidelity.ts";
 import { fitLayers, readFit } from "./fit.ts";
 import { importedMask, importGradients, widthOf } from "./import.ts";
 import { digestOf, openDatasets } from "./open-datasets.ts";
@@ -160,8 +162,12 @@ export async function fitStep(run: Run, collected: Collected): Promise<Step> {
 export async function indexStep(run: Run, collected: Collected, fitted: Step): Promise<string> {
   const { config } = run;
   const { compiled, train, queries, dimension, layers, mask } = collected;
+  const damping = JSON.stringify(config.damping);
+  const fidelity = compiled ? readFidelity(run.folder, compiled.graphSha256, damping) : null;
   const settings: Settings = {
     fit: fitted.key,
+    fidelity: JSON.stringify(fidelity),
+    format: FORMAT,
     name: config.name,
     title: config.title,
     classes: JSON.stringify(config.classes ?? null),
@@ -188,7 +194,7 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
           ? `${config.damping.factor} × ${config.damping.rule}`
           : String(config.damping),
       loss: compiled ? config.loss : "imported gradients",
-      fidelity: null,
+      fidelity,
       ...(config.classes === undefined ? {} : { classes: config.classes }),
       layers,
     },

@@ -12,6 +12,7 @@ import { compileOptions, compileStep, modelPath } from "./compiled.ts";
 import type { Dataset } from "./dataset/dataset.ts";
 import { addCompressedInfluence, addExactInfluence } from "./evaluate/exact.ts";
 import { areaUnderCurve, mean, overlapOfSmallest, spearman } from "./evaluate/statistics.ts";
+import { writeFidelity } from "./fidelity.ts";
 import { openDatasets } from "./open-datasets.ts";
 import { readMetadata } from "./query.ts";
 import type { Run } from "./run.ts";
@@ -30,7 +31,9 @@ export interface Verification {
   /** AUC of self-influence, and of the loss alone, for the labels flipped on purpose; null where none are known. */
   selfInfluenceAuc: number | null;
   lossAuc: number | null;
-  /** The same in words. */
+  /** What that means, for someone who has not read the paper. */
+  verdict: string;
+  /** All of it, to print. */
   text: string;
 }
 
@@ -66,6 +69,25 @@ async function fullGradients(
 const sorted = (n: number, count: number, seed: number | string, purpose: string) => [
   ...sampleWithoutReplacement(n, Math.min(n, count), random(seed, purpose).below),
 ];
+
+/** In plain words: how much of the true top ten is found, and what the rest of the ranking is worth. */
+function verdictOf(helpful: number, harmful: number, correlation: number): string {
+  const found = (10 * (helpful + harmful)) / 2;
+  const top =
+    found >= 8
+      ? "The top of the lists can be trusted"
+      : found >= 5
+        ? "The top of the lists is right more often than not"
+        : "Too few coordinates are kept for the lists to be trusted";
+  const tail =
+    correlation >= 0.8
+      ? "and so can the ranking below it"
+      : correlation >= 0.5
+        ? "the ranking below it is rough"
+        : "the ranking below it is noise";
+  const advice = found >= 8 ? "" : "; a larger r agrees better";
+  return `${top}: of the ten truly most influential examples ${found.toFixed(1)} are found on average, ${tail} (correlation ${correlation.toFixed(2)})${advice}.`;
+}
 
 /** Runs the comparison. The run's compile step is made if it is missing; its index is read for the AUC when it is there. */
 export async function verify(run: Run, examples: number, queryCount: number): Promise<Verification> {
@@ -138,6 +160,16 @@ export async function verify(run: Run, examples: number, queryCount: number): Pr
     selfInfluenceAuc: auc("selfInfluence", -1),
     lossAuc: auc("loss", 1),
   };
+  const verdict = verdictOf(report.top10Helpful, report.top10Harmful, report.spearman);
+  const { selfInfluenceAuc: _, lossAuc: __, ...agreement } = report;
+  writeFidelity(run.folder, {
+    graphSha256: compiled.graphSha256,
+    damping: JSON.stringify(config.damping),
+    measured: {
+      ...Object.fromEntries(Object.entries(agreement).map(([name, value]) => [name, Number(value.toFixed(3))])),
+      verdict,
+    },
+  });
   const text = [
     `compressed (R = ${compiled.dimension}) against exact influence (d = ${d}), ${n} training examples, ${m} queries, means:`,
     `  Spearman correlation over all examples   ${report.spearman.toFixed(3)}`,
@@ -145,6 +177,8 @@ export async function verify(run: Run, examples: number, queryCount: number): Pr
     report.selfInfluenceAuc === null
       ? "no labels known to be wrong, or no index yet: no AUC"
       : `AUC for the ${flipped?.filter(Boolean).length} flipped labels: self-influence ${report.selfInfluenceAuc.toFixed(4)}, loss alone ${report.lossAuc?.toFixed(4) ?? "–"}`,
+    verdict,
+    "build again to store this with the index",
   ].join("\n");
-  return { ...report, text };
+  return { ...report, verdict, text };
 }

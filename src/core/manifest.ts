@@ -12,6 +12,9 @@ export const indexName = z
   .regex(/^[a-z0-9][a-z0-9._-]{0,62}$/, { error: "expected at most 63 of a-z, 0-9, '.', '_' and '-'" });
 export const versionName = z.string().regex(/^[0-9a-f]{16}$/, { error: "expected 16 hexadecimal digits" });
 
+/** The format of an index's files, FORMAT.md; a change of any byte's meaning changes it. */
+export const FORMAT = "influence-edge/1";
+
 /** One block of the R-dimensional vector. */
 export const layerSchema = z.object({
   name: z.string(),
@@ -28,7 +31,7 @@ export const layerSchema = z.object({
 });
 
 export const manifestSchema = z.object({
-  format: z.literal("influence-edge/1"),
+  format: z.literal(FORMAT),
   name: indexName,
   version: versionName,
   title: z.string(),
