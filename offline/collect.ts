@@ -52,9 +52,14 @@ export function missingShards(folder: string, split: string, n: number, cut: Cut
   return names.filter((name) => !existsSync(join(folder, name)));
 }
 
-/** The shards of a split, in order, each read and checked. */
+/** The shards of a split, in order, each read and checked; one is valid until the next is asked for. */
 export function* readShards(folder: string, split: string, key: string, n: number, cut: Cut): Generator<ShardRows> {
-  for (let index = 0; index < shardCount(n, cut); index++) yield readShard(join(folder, shardName(split, index)), key);
+  let scratch: ArrayBuffer | undefined;
+  for (let index = 0; index < shardCount(n, cut); index++) {
+    const shard = readShard(join(folder, shardName(split, index)), key, scratch);
+    if (shard.gradients.buffer instanceof ArrayBuffer) scratch ??= shard.gradients.buffer;
+    yield shard;
+  }
 }
 
 /**
@@ -127,6 +132,13 @@ export async function collect(
   return skipped;
 }
 
+/** 0 · x is NaN for an infinity or a NaN, and the sum then is too. */
+function allFinite(values: Float32Array): boolean {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += 0 * values[i]!;
+  return sum === 0;
+}
+
 /**
  * Rows whose gradient or loss is not finite: the first is refused by name, or all are zeroed and marked as left out.
  * Returns the ids left out.
@@ -141,7 +153,7 @@ export function leaveOutNonFinite(
   const left: string[] = [];
   for (let row = 0; row < shard.rows; row++) {
     const gradient = shard.gradients.subarray(row * dimension, (row + 1) * dimension);
-    const finiteGradient = gradient.every(Number.isFinite);
+    const finiteGradient = allFinite(gradient);
     if (finiteGradient && (!lossKnown || Number.isFinite(shard.loss[row]))) continue;
     const id = dataset.id(shard.first + row);
     if (onNan === "fail") {

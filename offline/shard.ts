@@ -79,8 +79,11 @@ export function writeShard(path: string, shard: ShardRows, key: string): void {
   renameSync(part, path);
 }
 
-/** Reads a shard back. Throws an Error that names the file, what was expected and what was found. */
-export function readShard(path: string, key: string): ShardRows {
+/**
+ * Reads a shard back, into `scratch` where that is large enough: the arrays are then valid until it is used again.
+ * Throws an Error that names the file, what was expected and what was found.
+ */
+export function readShard(path: string, key: string, scratch?: ArrayBuffer): ShardRows {
   const descriptor = openSync(path, "r");
   try {
     const header = Buffer.alloc(HEADER);
@@ -102,7 +105,9 @@ export function readShard(path: string, key: string): ShardRows {
         `${path}: expected ${expected} bytes, got ${size}: it was cut short or changed; delete it and collect again`,
       );
     }
-    const payload = new Uint8Array(expected - HEADER);
+    const length = expected - HEADER;
+    const payload =
+      scratch && scratch.byteLength >= length ? new Uint8Array(scratch, 0, length) : new Uint8Array(length);
     for (let done = 0; done < payload.length; ) {
       done += readSync(descriptor, payload, done, Math.min(payload.length - done, 1 << 30), HEADER + done);
     }

@@ -38,8 +38,9 @@ describe("from a model and digits to an answer over HTTP", () => {
   /** All gradients of a split, [rows, R], from the shards; the shards' own header names the settings that made them. */
   function gradientsOf(split: string, rows: number): Float32Array {
     const key = readFileSync(join(run, "collect", `${split}-00000.shard`)).toString("hex", 24, 56);
-    const shards = [...readShards(join(run, "collect"), split, key, rows, config)];
-    return Float32Array.from(shards.flatMap(({ gradients }) => [...gradients]));
+    const values: number[] = [];
+    for (const { gradients } of readShards(join(run, "collect"), split, key, rows, config)) values.push(...gradients);
+    return Float32Array.from(values);
   }
 
   async function ask(query: string): Promise<z.infer<typeof answerSchema>> {

@@ -2,6 +2,16 @@
 import { Tensor } from "onnxruntime-node";
 import type { TensorSpec } from "../tensor-spec.ts";
 
+/** Divided values: loops, because `from` with a function takes ten times as long. */
+function divided<T extends Float32Array | Float64Array>(
+  into: T,
+  values: ArrayLike<number> | ArrayLike<bigint>,
+  divideBy: number,
+): T {
+  for (let i = 0; i < into.length; i++) into[i] = Number(values[i]) / divideBy;
+  return into;
+}
+
 /** A tensor of the model's element type; each value is divided by `divideBy`. Throws an Error for a type that numbers cannot give. */
 export function tensorOf(
   spec: TensorSpec,
@@ -9,17 +19,13 @@ export function tensorOf(
   dims: number[],
   divideBy = 1,
 ): Tensor {
-  const number = (value: number | bigint) => Number(value) / divideBy;
   const source: ArrayLike<number | bigint> = values;
   switch (spec.type) {
     case "float32":
-      return new Tensor(
-        "float32",
-        values instanceof Float32Array && divideBy === 1 ? values : Float32Array.from(source, number),
-        dims,
-      );
+      if (values instanceof Float32Array && divideBy === 1) return new Tensor("float32", values, dims);
+      return new Tensor("float32", divided(new Float32Array(values.length), values, divideBy), dims);
     case "float64":
-      return new Tensor("float64", Float64Array.from(source, number), dims);
+      return new Tensor("float64", divided(new Float64Array(values.length), values, divideBy), dims);
     case "int64":
       return new Tensor("int64", BigInt64Array.from(source, BigInt), dims);
     case "int32":
