@@ -38,9 +38,11 @@ describe("from a model and digits to an answer over HTTP", () => {
   /** All gradients of a split, [rows, R], from the shards; the shards' own header names the settings that made them. */
   function gradientsOf(split: string, rows: number): Float32Array {
     const key = readFileSync(join(run, "collect", `${split}-00000.shard`)).toString("hex", 24, 56);
-    const values: number[] = [];
-    for (const { gradients } of readShards(join(run, "collect"), split, key, rows, config)) values.push(...gradients);
-    return Float32Array.from(values);
+    const values = new Float32Array(rows * manifest.dimension);
+    for (const shard of readShards(join(run, "collect"), split, key, rows, config)) {
+      values.set(shard.gradients, shard.first * manifest.dimension);
+    }
+    return values;
   }
 
   async function ask(query: string): Promise<z.infer<typeof answerSchema>> {
@@ -112,7 +114,8 @@ describe("from a model and digits to an answer over HTTP", () => {
 
     // Another damping makes another version; one byte of it changes between the build and the upload.
     writeFileSync(path, JSON.stringify({ ...config, damping: "paper" }));
-    expect(influence("index", path, "--out", run).status).toBe(0);
+    const rebuilt = influence("index", path, "--out", run);
+    expect(rebuilt.status, rebuilt.stderr).toBe(0);
     const file = join(run, "index", "coarse.bin");
     const altered = readFileSync(file);
     altered[altered.length - 1]! ^= 1;
