@@ -208,9 +208,18 @@ stepCommand("verify", "compare compressed with exact influence on a sample of th
 
 addEvaluate(program);
 
+/** One line for a person. A full disk is named as such: the system's own words do not say what becomes of the work. */
+function explained(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if ("code" in error && error.code === "ENOSPC") {
+    return "the disk is full; make room and run the same command again: what is finished is kept, what was half-written is not read";
+  }
+  return error.message;
+}
+
 try {
   await program.parseAsync();
 } catch (error) {
-  process.stderr.write(`influence: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.stderr.write(`influence: ${explained(error)}\n`);
   process.exitCode = 1;
 }
