@@ -1,6 +1,6 @@
 /** Which part of the training set: influence summed over groups of rows by one full scan. */
 import type { PreparedQuery } from "./query.ts";
-import { exactPlaces, type Resident } from "./resident.ts";
+import type { Resident } from "./resident.ts";
 import { exactDots, narrow, scanAll } from "./scan.ts";
 
 /** [count] each, by group. The mean of a group is sum / count. */
@@ -24,13 +24,12 @@ export function sumGroups(
   count: number,
   filter: Uint8Array | null,
 ): GroupSums {
-  const { n, held, order } = resident;
+  const { n, held, order, exact } = resident;
   if (groups.length !== n) throw new RangeError(`groups: expected one of each of ${n} rows, got ${groups.length}`);
   const sums = { sum: new Float64Array(count), count: new Uint32Array(count), error: new Float64Array(count) };
   const has = (row: number) => filter === null || ((filter[row >> 3] >> (row & 7)) & 1) === 1;
   for (let row = 0; row < n; row++) if (groups[row] in sums.count && has(row)) sums.count[groups[row]]++;
   if (query === null) return sums;
-  const exact = exactPlaces(resident);
   scanAll(resident, query, filter, (part) => {
     const known = part.places.filter((place) => place < exact);
     exactDots(resident, query, known).forEach((dot, index) => {

@@ -1,5 +1,6 @@
 /** The part of an index that is held in WebAssembly memory: which planes fit, where they lie, and their loading. */
 import { type Basis, basisBytes, decodeBasis } from "./basis.ts";
+import { crc32 } from "./crc32.ts";
 import { align, checkHeader } from "./header.ts";
 import { type Kernel, type KernelExports, queryBytes } from "./kernel/kernel.ts";
 import { checkListed, loadInto } from "./load.ts";
@@ -62,13 +63,16 @@ export interface Addresses {
   end: number;
 }
 
+/** Bytes of long.f32 that are read at once. */
+const READ_BYTES = 4 * 1024 * 1024;
 /** Address 0 means none. */
 const FIRST_ADDRESS = 1024;
 const PAGE = 65536;
 /** A 32-bit memory ends here. */
 const MEMORY_LIMIT = 2 ** 32 - PAGE;
 
-export function addressesOf(n: number, dimension: number, tier: Tier): Addresses {
+/** `longest`: rows of long.f32 held beside the coarse plane alone. */
+export function addressesOf(n: number, dimension: number, tier: Tier, longest = 0): Addresses {
   const stride = strideOf(dimension);
   let at = FIRST_ADDRESS;
   const take = (bytes: number) => {
@@ -85,15 +89,16 @@ export function addressesOf(n: number, dimension: number, tier: Tier): Addresses
     basis: take(basisBytes(dimension)),
     checksums: take(tier === "rows" ? 0 : 4 * n),
     coarse: take(coarseLayout(n, dimension).bytes),
-    second: take(secondBytes(n, dimension, tier)),
+    second: take(secondBytes(n, dimension, tier, longest)),
   };
   const memoryBytes = Math.ceil(at / PAGE) * PAGE;
   return { ...addresses, memoryBytes, end: memoryBytes + (tier === "rows" ? 0 : KEPT_BYTES) };
 }
 
-function secondBytes(n: number, dimension: number, tier: Tier): number {
+function secondBytes(n: number, dimension: number, tier: Tier, longest: number): number {
   if (tier === "rows") return 4 * n * dimension;
-  return tier === "fine" ? Math.max(fineLayout(n, dimension).bytes, 4 * longRows(n) * dimension) : 0;
+  if (tier === "coarse") return 4 * longest * dimension;
+  return Math.max(fineLayout(n, dimension).bytes, 4 * longRows(n) * dimension);
 }
 
 /** The richest tier that fits `budgetBytes`. Throws BudgetError if not even the coarse plane does. */
@@ -105,10 +110,24 @@ export function chooseTier(n: number, dimension: number, budgetBytes: number): T
   throw new BudgetError(n, dimension, addressesOf(n, dimension, "coarse").end, Math.min(budgetBytes, MEMORY_LIMIT));
 }
 
+/** What of an index fits `budgetBytes`, and the bytes it takes. Throws BudgetError. */
+export function fitting(
+  n: number,
+  dimension: number,
+  budgetBytes: number,
+): { tier: Tier; longest: number; bytes: number } {
+  const tier = chooseTier(n, dimension, budgetBytes);
+  const room = Math.min(budgetBytes, MEMORY_LIMIT) - addressesOf(n, dimension, tier).end - PAGE;
+  const longest = tier === "coarse" ? Math.min(longRows(n), Math.max(0, Math.floor(room / (4 * dimension)))) : 0;
+  return { tier, longest, bytes: addressesOf(n, dimension, tier, longest).end };
+}
+
 export interface Resident {
   n: number;
   dimension: number;
   held: Held;
+  /** Float32 rows are in memory for the places below this. */
+  exact: number;
   at: Addresses;
   kernel: KernelExports;
   basis: Basis;
@@ -120,15 +139,19 @@ export interface Resident {
   checksums: Uint32Array;
 }
 
-/** Loads what the tier holds, each file verified as it streams into place. Throws CorruptIndexError. */
+/**
+ * Loads what the tier holds, each file verified as it streams into place; beside the coarse plane alone, the `longest` rows.
+ * Throws CorruptIndexError.
+ */
 export async function loadResident(
   manifest: Manifest,
   source: IndexSource,
   host: Kernel,
   tier: Tier,
+  longest = 0,
 ): Promise<Resident> {
   const { n, dimension } = manifest;
-  const at = addressesOf(n, dimension, tier);
+  const at = addressesOf(n, dimension, tier, longest);
   const kernel = host.instantiate();
   kernel.memory.grow(at.memoryBytes / PAGE - kernel.memory.buffer.byteLength / PAGE);
   const bytes = (address: number, length: number) => new Uint8Array(kernel.memory.buffer, address, length);
@@ -159,7 +182,11 @@ export async function loadResident(
   if (held === "fine") {
     checkHeader(FILES.fine, await load(FILES.fine, at.second, fine), { kind: "fine", n, dimension, stride });
   }
-  return { n, dimension, held, at, kernel, basis, order, ceilings: ceilingsOf(terms), checksums };
+  if (held === "coarse") {
+    await loadLongest(source, bytes(at.second, 4 * longest * dimension), order.subarray(0, longest), checksums);
+  }
+  const exact = { rows: n, long: longRows(n), fine: 0, coarse: longest }[held];
+  return { n, dimension, held, exact, at, kernel, basis, order, ceilings: ceilingsOf(terms), checksums };
 }
 
 function fewAreLong(terms: Float32Array): boolean {
@@ -185,8 +212,22 @@ function ceilingsOf(terms: Float32Array): Float64Array {
   return ceilings;
 }
 
-/** Places whose float32 rows are in memory: the first so many. */
-export function exactPlaces({ n, held }: Resident): number {
-  if (held === "rows") return n;
-  return held === "long" ? longRows(n) : 0;
+/** The first rows of long.f32, each checked by its CRC-32, because a part of a file has no sha256. `rows`: which rows they are. */
+async function loadLongest(
+  source: IndexSource,
+  target: Uint8Array,
+  rows: Uint32Array,
+  checksums: Uint32Array,
+): Promise<void> {
+  const rowBytes = target.length / rows.length;
+  for (let at = 0; at < target.length; ) {
+    const part = await source.range(FILES.long, at, Math.min(READ_BYTES, target.length - at));
+    target.set(part, at);
+    at += part.length;
+  }
+  rows.forEach((row, place) => {
+    const got = crc32(target.subarray(place * rowBytes, (place + 1) * rowBytes));
+    if (got === checksums[row]) return;
+    throw new CorruptIndexError(FILES.long, `crc32 ${checksums[row]} of row ${row} at place ${place}`, `${got}`);
+  });
 }

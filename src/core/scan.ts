@@ -172,7 +172,7 @@ export function narrow(resident: Resident, query: PreparedQuery, candidates: Can
   };
 }
 
-/** The truths of rows that are resident, by their places, all less than exactPlaces. */
+/** The truths of rows that are resident, by their places, all less than `exact`. */
 export function exactDots(resident: Resident, query: PreparedQuery, places: readonly number[]): number[] {
   const { kernel, at, dimension, held, order } = resident;
   // rows.f32 goes by row, long.f32 by place.

@@ -3,16 +3,7 @@ import { type GroupSums, sumGroups } from "./groups.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { FILES, type Manifest } from "./manifest.ts";
 import { orderedDot, type PreparedQuery, prepareQuery } from "./query.ts";
-import {
-  chooseTier,
-  exactPlaces,
-  type Held,
-  KEPT_BYTES,
-  loadResident,
-  QUERIES_AT_ONCE,
-  type Resident,
-  type Tier,
-} from "./resident.ts";
+import { fitting, type Held, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Resident, type Tier } from "./resident.ts";
 import { RowReader } from "./row-reader.ts";
 import { exactDots, narrow, type Scanned, scan } from "./scan.ts";
 import type { IndexSource } from "./source.ts";
@@ -82,7 +73,7 @@ export function rowBitmap(n: number, rows: Iterable<number>): Uint8Array {
 /**
  * Opens an index: streams what fits `budgetBytes` from `source` into the kernel's memory, each file checked against the
  * manifest's sha256 on the way. The coarse plane is always resident; the float32 rows if they fit; else, if it fits, a quarter of
- * their bytes: the fine plane, or the longest rows where few are long. What is not resident is read row by row, each checked by its CRC-32.
+ * their bytes: the fine plane, or the longest rows where few are long; else as many of the longest rows as fit. What is not resident is read row by row, each checked by its CRC-32.
  *
  *   Node:    openSearcher(manifest, folderSource(folder), loadKernel(), budget)   offline/folder-source.ts, offline/kernel.ts
  *   Workers: openSearcher(manifest, source, workerKernel(), budget)               src/kernel.ts
@@ -95,13 +86,20 @@ export async function openSearcher(
   kernel: Kernel,
   budgetBytes: number,
 ): Promise<Searcher> {
-  return openTier(manifest, source, kernel, chooseTier(manifest.n, manifest.dimension, budgetBytes));
+  const { tier, longest } = fitting(manifest.n, manifest.dimension, budgetBytes);
+  return openTier(manifest, source, kernel, tier, longest);
 }
 
-/** Opens an index with the planes that `tier` names in memory, whatever they take. Throws CorruptIndexError. */
-export async function openTier(manifest: Manifest, source: IndexSource, kernel: Kernel, tier: Tier): Promise<Searcher> {
+/** Opens an index with what `tier` names in memory, and the `longest` rows beside a coarse plane alone. Throws CorruptIndexError. */
+export async function openTier(
+  manifest: Manifest,
+  source: IndexSource,
+  kernel: Kernel,
+  tier: Tier,
+  longest = 0,
+): Promise<Searcher> {
   const { n, dimension } = manifest;
-  const resident = await loadResident(manifest, source, kernel, tier);
+  const resident = await loadResident(manifest, source, kernel, tier, longest);
   const capacity = tier === "rows" ? 0 : Math.floor(KEPT_BYTES / (4 * dimension));
   const reader = new RowReader(source, FILES.rows, dimension, resident.checksums, capacity);
 
@@ -208,8 +206,7 @@ interface Truths {
 
 /** The truths of those candidates whose rows are resident. */
 function knownTruths(resident: Resident, query: PreparedQuery, { places }: Candidates): Truths {
-  const exact = exactPlaces(resident);
-  const known = places.filter((place) => place < exact);
+  const known = places.filter((place) => place < resident.exact);
   return { rows: known.map((place) => resident.order[place]), dots: exactDots(resident, query, known) };
 }
 

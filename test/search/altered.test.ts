@@ -82,9 +82,14 @@ test("an altered file of long rows is refused by name", async () => {
   const bytes = await readFile(file);
   bytes[generator.below(bytes.length)] ^= 1;
   await writeFile(file, bytes);
-  await expect(openTier(other.manifest, other.source, loadKernel(), "fine")).rejects.toThrow(
-    expect.objectContaining({ name: "CorruptIndexError", file: FILES.long }),
-  );
+  for (const [tier, longest] of [
+    ["fine", 0],
+    ["coarse", Math.ceil(n / 4)],
+  ] as const) {
+    await expect(openTier(other.manifest, other.source, loadKernel(), tier, longest)).rejects.toThrow(
+      expect.objectContaining({ name: "CorruptIndexError", file: FILES.long }),
+    );
+  }
   await other.remove();
 });
 

@@ -4,6 +4,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { KERNEL_FILES, type KernelFile, loadKernel } from "../../offline/kernel.ts";
+import { longRows } from "../../src/core/plane.ts";
 import { prepareQuery } from "../../src/core/query.ts";
 import { random } from "../../src/core/random.ts";
 import { loadResident, type Tier } from "../../src/core/resident.ts";
@@ -31,6 +32,8 @@ interface Case {
   query: "normal" | "a row" | "sparse" | "zero" | "small integers";
   filtered: boolean;
   tier: Tier;
+  /** Beside the coarse plane alone, the share of long.f32 that is held. */
+  longest: number;
   kernel: KernelFile;
 }
 
@@ -49,6 +52,7 @@ const cases: fc.Arbitrary<Case> = fc.record({
   query: fc.constantFrom("normal", "normal", "a row", "sparse", "zero", "small integers"),
   filtered: fc.boolean(),
   tier: fc.constantFrom(...TIERS),
+  longest: fc.constantFrom(0, 0.5, 1),
   kernel: fc.constantFrom(...KERNEL_FILES),
 });
 
@@ -93,9 +97,10 @@ function make(drawn: Case) {
 async function holds(drawn: Case): Promise<void> {
   const { n, R, k, tier } = drawn;
   const { rows, gradient, meanSquare, chosen } = make(drawn);
+  const longest = tier === "coarse" ? Math.floor(drawn.longest * longRows(n)) : 0;
   const index = await buildIndex(rows, R, meanSquare);
   try {
-    const searcher = await openTier(index.manifest, index.source, kernels.get(drawn.kernel)!, tier);
+    const searcher = await openTier(index.manifest, index.source, kernels.get(drawn.kernel)!, tier, longest);
     const filter = drawn.filtered ? rowBitmap(n, chosen) : undefined;
     const answer = await searcher.search(gradient, k, filter);
     const expected = bruteForce(rows, gradient, k, (row) => chosen.has(row));

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadKernel } from "../../offline/kernel.ts";
 import { random } from "../../src/core/random.ts";
+import { addressesOf } from "../../src/core/resident.ts";
 import { openSearcher, openTier, rowBitmap, type Searcher } from "../../src/core/search.ts";
 import { type BuiltIndex, buildIndex } from "./built-index.ts";
 import { bruteForce, bruteForceDots } from "./oracle.ts";
@@ -125,6 +126,23 @@ test("where few rows are long, those are held rather than the fine plane, and an
     const sum = dots.reduce((total, dot, row) => (row % 3 === group ? total - dot : total), 0);
     expect(Math.abs(sums.sum[group] - sum)).toBeLessThanOrEqual(sums.error[group]);
   }
+  await index.remove();
+});
+
+test("beside the coarse plane alone, as many of the longest rows are held as the budget has room for", async () => {
+  const index = await buildIndex(rows, R);
+  const least = addressesOf(n, R, "coarse").end;
+  const gradient = normal(R);
+  const fetched: number[] = [];
+  for (const room of [0, 100_000, 500_000]) {
+    const searcher = await openSearcher(index.manifest, index.source, loadKernel(), least + room);
+    const answer = await searcher.search(gradient, 10);
+    expect(searcher.held).toBe("coarse");
+    expect(searcher.residentBytes).toBeLessThanOrEqual(least + room);
+    expect(answer).toMatchObject(bruteForce(rows, gradient, 10));
+    fetched.push(answer.fetched);
+  }
+  expect(fetched[2]).toBeLessThan(fetched[0]);
   await index.remove();
 });
 
