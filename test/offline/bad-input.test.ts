@@ -142,4 +142,42 @@ describe("bad input: one clear line naming what and where, and nothing half-writ
     expect(refused.stderr).toMatch(/other settings \(batch: 50 → 20\); pass --replace/);
     expect(influence("collect", path, "--out", run, "--replace").status).toBe(0);
   });
+
+  test("a dataset that changed between runs, and an empty one", () => {
+    const config = smallConfig(100);
+    const made = configFile(config);
+    const labels = readFileSync(config.train.target.file);
+    const file = join(made.folder, "labels-ubyte");
+    writeFileSync(file, labels);
+    const { flipped: _, ...train } = config.train;
+    writeFileSync(made.path, JSON.stringify({ ...config, train: { ...train, target: { file } } }));
+    expect(influence("collect", made.path, "--out", made.run).status).toBe(0);
+    labels[8 + 3] = (labels[8 + 3]! + 1) % 10;
+    writeFileSync(file, labels);
+    const changed = influence("collect", made.path, "--out", made.run);
+    expect(changed.status).toBe(1);
+    expect(changed.stderr).toMatch(/collect was made with other settings \(train: [0-9a-f]{12} → [0-9a-f]{12}/);
+
+    labels.writeUInt32BE(0, 4);
+    writeFileSync(file, labels);
+    const images = readFileSync(config.train.inputs.image.file);
+    images.writeUInt32BE(0, 4);
+    writeFileSync(join(made.folder, "images-ubyte"), images);
+    const inputs = { image: { ...train.inputs.image, file: join(made.folder, "images-ubyte") } };
+    expect(refuses({ ...config, train: { ...train, inputs, target: { file } } })).toMatch(
+      /images-ubyte: the dataset is empty; expected at least one example/,
+    );
+  });
+
+  test("an example of another length than the model takes: its input and both lengths", () => {
+    const { folder } = configFile({});
+    const file = join(folder, "signals.jsonl");
+    const line = (values: number) => JSON.stringify({ pixels: new Array(values).fill(0.5), label: 1 });
+    writeFileSync(file, [line(784), line(784), line(785), line(784)].join("\n"));
+    const model = join(folder, "linear.onnx");
+    modelWith("Relu", model);
+    const train = { inputs: { image: { file, column: "pixels" } }, target: { file, column: "label" } };
+    const line2 = refuses({ name: "lengths", model, r: { total: 20 }, train });
+    expect(line2).toMatch(/image: expected at most 784 values in an example, got 785/);
+  });
 });
