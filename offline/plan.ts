@@ -5,7 +5,8 @@ import { addressesOf, type Tier } from "../src/core/resident.ts";
 export const TIERS: Record<Tier, string> = {
   rows: "all rows as float32 beside int8: no query reads anything",
   fine: "int8, and the longest quarter of the rows or a second int8 plane: a query reads at most its top rows",
-  coarse: "int8 alone: a query reads the rows that its bound leaves open",
+  coarse:
+    "int8, and as many of the longest rows as there is room for: a query reads other rows that its bound leaves open",
 };
 
 export interface Fit {
