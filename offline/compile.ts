@@ -2,7 +2,7 @@
 import { type Layer, type MaskBlock, splitEqually, uniformMask } from "../src/core/mask.ts";
 import { ancestors, backward } from "./autodiff/backward.ts";
 import { type LossKind, lossOf, targetOf } from "./autodiff/losses.ts";
-import type { PerExample } from "./autodiff/per-example.ts";
+import { held, type PerExample } from "./autodiff/per-example.ts";
 import { gridMask } from "./compress/grid.ts";
 import { type Calibration, importanceMask } from "./compress/importance.ts";
 import { candidatesOf, chooseParameters, groupLayers } from "./compress/layers.ts";
@@ -26,6 +26,8 @@ export interface CompileOptions {
   /** From `calibrate` (offline/compress/calibrate.ts), for importance. */
   calibration?: Calibration;
   seed: number | string;
+  /** "whole" forms each example's whole gradient of a layer first, only to compare with; by default each layer's cheapest plan. */
+  plan?: "cheapest" | "whole";
   /** For next-token: whether an example's loss is the mean (the default) or the sum over its counted positions. */
   reduction?: "mean" | "sum";
 }
@@ -71,7 +73,7 @@ export interface Differentiable {
 export async function compileGradient(modelPath: string, options: CompileOptions): Promise<CompiledGradient> {
   const { b, graph, loss, target, gradients, layers } = differentiate(await readModel(modelPath), modelPath, options);
   const mask = maskOf(layers, gradients, options);
-  const gradient = compressed(b, layers, mask, gradients);
+  const gradient = compressed(b, layers, mask, gradients, options.plan ?? "cheapest");
   const lossName = named(b, b.cast(loss, ELEMENT.float32), "loss");
   const outputs = graph.outputs.map((output) => output.name);
   const bytes = writeModel(pruned(b, graph, [lossName, gradient, ...outputs.map((name) => b.value(name))]));
@@ -189,6 +191,7 @@ function compressed(
   layers: readonly Layer[],
   mask: readonly MaskBlock[],
   gradients: ReadonlyMap<string, PerExample>,
+  plan: "cheapest" | "whole",
 ): Value {
   const rows = layers.flatMap((layer, index) => {
     const kept = mask[index]?.kept ?? new Uint32Array();
@@ -203,7 +206,10 @@ function compressed(
       const gradient = gradients.get(parameter.name);
       if (!gradient || inside.length === 0) return [];
       b.within(`gradient of ${parameter.name}`);
-      const block = b.cast(gradient.at(inside), ELEMENT.float32);
+      const formed =
+        plan === "whole" && gradient.plan(inside).kind !== "lookup" && gradient.plan(inside).kind !== "sum";
+      const entries = formed ? held(b, gradient.whole(), parameter.shape).at(inside) : gradient.at(inside);
+      const block = b.cast(entries, ELEMENT.float32);
       b.within("");
       return [block];
     });

@@ -21,6 +21,8 @@ interface Subject {
   target: ort.Tensor;
   batch: number;
   goal: number;
+  /** Whether to compare with forming each example's whole gradient of a layer first. */
+  whole: boolean;
 }
 
 function subjects(): Subject[] {
@@ -37,6 +39,7 @@ function subjects(): Subject[] {
       target: new ort.Tensor("int64", ids, [batch, length]),
       batch,
       goal: 3.0,
+      whole: true,
     },
     {
       name: "ResNet-9 (d = 6.6 M, 32 × 32)",
@@ -50,6 +53,7 @@ function subjects(): Subject[] {
       ),
       batch: images,
       goal: 3.5,
+      whole: false,
     },
   ];
 }
@@ -106,12 +110,22 @@ export async function measure(): Promise<Figure[]> {
       for (const perLayer of [64, R, 4096]) {
         const compileOptions = { loss: subject.loss, r: { perLayer }, compressor: "uniform", seed: 1 } as const;
         const { graph } = await compileGradient(path, compileOptions);
+        const outputs = ["loss", "gradient"];
         const session = await ort.InferenceSession.create(graph, options);
-        const [plain = Number.NaN, collecting = Number.NaN] = await times([
+        const runs = [
           { session: forward, feeds: subject.feeds, outputs: ["logits"] },
-          { session, feeds, outputs: ["loss", "gradient"] },
-        ]);
-        await session.release();
+          { session, feeds, outputs },
+        ];
+        if (subject.whole) {
+          const formed = await compileGradient(path, { ...compileOptions, plan: "whole" });
+          runs.push({ session: await ort.InferenceSession.create(formed.graph, options), feeds, outputs });
+        }
+        const [plain = Number.NaN, collecting = Number.NaN, whole] = await times(runs);
+        for (const run of runs.slice(1)) await run.session.release();
+        if (whole !== undefined) {
+          const name = `${subject.name}: forming whole gradients first, r = ${perLayer} ÷ collecting`;
+          figures.push(atMost(name, whole / collecting, "×"));
+        }
         const goal = perLayer === R ? subject.goal : null;
         figures.push(
           atMost(`${subject.name}: collecting at r = ${perLayer} a layer ÷ forward`, collecting / plain, "×", goal),

@@ -85,6 +85,17 @@ test("examples of a batch do not influence each other", async () => {
   }
 });
 
+test("whole gradients formed first give the same coordinates", async () => {
+  const options = { loss: "cross-entropy", r: { total: 512 }, compressor: "uniform", seed: 3 } as const;
+  const [cheapest, whole] = await Promise.all([
+    compileGradient(model, options),
+    compileGradient(model, { ...options, plan: "whole" }),
+  ]);
+  const got = await (await runner(whole.graph))(feedsOf(whole, feeds));
+  const want = await (await runner(cheapest.graph))(feedsOf(cheapest, feeds));
+  expect(relativeError(got.gradient, want.gradient)).toBeLessThan(1e-5);
+});
+
 test("more coordinates than parameters are refused", async () => {
   const compile = compileGradient(model, {
     loss: "cross-entropy",
