@@ -66,16 +66,19 @@ export interface Scores {
   own: Float64Array;
 }
 
-/** Compressed influence, summed over layers: through r × r where r is the smaller side, else through n × n. */
+/** Compressed influence and, if asked for, self-influence (else 0), summed over layers: through r × r where r is the smaller side, else through n × n. */
 export async function compressedScores(
   { n, m }: Pick<Prepared, "n" | "m">,
   layers: readonly { values: Float32Array; r: number }[],
   rule: DampingRule,
+  withOwn = false,
 ): Promise<Scores> {
   const influence = new Float64Array(m * n);
   const own = new Float64Array(n);
   for (const { values, r } of layers) {
-    const part = await (r <= n ? compressedInfluence(values, n, m, r, rule) : throughKernel(values, n, m, r, rule));
+    const part = await (r <= n
+      ? compressedInfluence(values, n, m, r, rule)
+      : throughKernel(values, n, m, r, rule, withOwn));
     for (let k = 0; k < influence.length; k++) influence[k]! += part.influence[k]!;
     for (let i = 0; i < n; i++) own[i]! += part.own[i]!;
   }
@@ -89,10 +92,14 @@ async function throughKernel(
   m: number,
   r: number,
   rule: DampingRule,
+  withOwn: boolean,
 ): Promise<Scores> {
   const kernel = await kernelOf(values, n, m, r);
   const damping = lambdaOf(rule, traceOf(kernel), r, n);
-  return { influence: await direct.influence(kernel, damping), own: selfInfluence(kernel, damping) };
+  return {
+    influence: await direct.influence(kernel, damping),
+    own: withOwn ? selfInfluence(kernel, damping) : new Float64Array(n),
+  };
 }
 
 /** The same examples with one query: the mean of the queries' gradients. Losses of the queries are left out. */

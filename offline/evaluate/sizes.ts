@@ -19,19 +19,25 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
       ? agreement({ tasks: ["mlp"], n: 100, m: 5, totals: [64, 256], seeds: seeds(runs ?? 1) })
       : agreement({
           tasks: ["mlp", "cnn", "spam"],
-          n: 800,
-          m: 50,
+          n: 600,
+          m: 40,
           totals: [256, 1024, 4096],
           seeds: seeds(runs ?? 3),
         }),
   mislabeled: (name, runs) =>
     name === "smoke"
       ? mislabeled({ tasks: ["mlp"], n: 150, m: 50, R: 128, seeds: seeds(runs ?? 1) })
-      : mislabeled({ tasks: ["mlp", "cnn", "spam"], n: 800, m: 200, R: 512, seeds: seeds(runs ?? 3) }),
+      : mislabeled({
+          tasks: ["mlp", "cnn", "spam", "lora2", "lora8"],
+          n: 600,
+          m: 200,
+          R: 512,
+          seeds: seeds(runs ?? 3),
+        }),
   size: (name, runs) =>
     name === "smoke"
       ? size({ task: "mlp", n: 100, m: 5, totals: [4, 64], draws: runs ?? 2 })
-      : size({ task: "mlp", n: 600, m: 30, totals: [1, 4, 16, 64, 256, 1024, 4096], draws: runs ?? 5 }),
+      : size({ task: "mlp", n: 500, m: 30, totals: [4, 16, 64, 256, 1024, 4096], draws: runs ?? 5 }),
   cost: (name) =>
     name === "smoke"
       ? cost({ counts: [60], inputs: [63], r: 64, repeats: 1 })
@@ -39,13 +45,13 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
   lds: (name, runs) =>
     name === "smoke"
       ? lds({ tasks: ["mlp"], n: 100, m: 10, R: 64, models: 6, seeds: seeds(runs ?? 1) })
-      : lds({ tasks: ["mlp", "cnn", "spam"], n: 800, m: 100, R: 1024, models: 50, seeds: seeds(runs ?? 1) }),
+      : lds({ tasks: ["mlp", "cnn", "spam"], n: 600, m: 100, R: 1024, models: 50, seeds: seeds(runs ?? 1) }),
   retraining: (name, runs) =>
     name === "smoke"
       ? retraining({ tasks: ["mlp"], n: 100, m: 50, R: 64, without: [25], only: [20], seeds: seeds(runs ?? 1) })
       : retraining({
-          tasks: ["resnet"],
-          n: 500,
+          tasks: ["resnet", "gpt"],
+          n: 400,
           m: 200,
           R: 512,
           without: [5, 15, 25, 35],

@@ -40,7 +40,7 @@ export function agreement({ tasks, n, m, totals, seeds }: AgreementSize): Experi
 }
 
 async function measure(name: TaskName, n: number, m: number, totals: number[], seed: number): Promise<Measurement[]> {
-  const task = TASKS[name]({ n, m, seed, flip: 0.2 });
+  const task = await TASKS[name]({ n, m, seed, flip: 0.2 });
   const prepared = await prepare(task);
   const kernels = await kernelsOf(prepared);
   const exact = new Map<DampingRule, Float64Array>();

@@ -70,7 +70,7 @@ async function measure(
   models: number,
   seed: number,
 ): Promise<Measurement[]> {
-  const task = TASKS[name]({ n, m, seed, flip: 0.2 });
+  const task = await TASKS[name]({ n, m, seed, flip: 0.2 });
   const { subsets, losses } = await retrained(task, models, seed);
   const prepared = await prepare(task);
   const kernels = await kernelsOf(prepared);

@@ -38,7 +38,7 @@ export function mislabeled({ tasks, n, m, R, seeds }: MislabeledSize): Experimen
 }
 
 async function measure(name: TaskName, n: number, m: number, R: number, seed: number): Promise<Measurement[]> {
-  const task = TASKS[name]({ n, m, seed, flip: 0.2 });
+  const task = await TASKS[name]({ n, m, seed, flip: 0.2 });
   const prepared = withMeanQuery(await prepare(task));
   const wrong = task.wrong ?? [];
   const kernels = await kernelsOf(prepared);
@@ -68,7 +68,7 @@ async function measure(name: TaskName, n: number, m: number, R: number, seed: nu
     for (const compressor of ALL_COMPRESSORS) {
       const started = performance.now();
       const layers = await compressedLayers(prepared, compressor, R, seed);
-      const { influence, own } = await compressedScores(prepared, layers, rule);
+      const { influence, own } = await compressedScores(prepared, layers, rule, true);
       add(`${compressor}, R = ${R}`, damping, {
         AUC: areaUnderCurve(influence, wrong),
         "AUC of self-influence": areaUnderCurve(own, wrong),

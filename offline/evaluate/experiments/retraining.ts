@@ -52,7 +52,7 @@ async function measure(
   only: number[],
   seed: number,
 ): Promise<Measurement[]> {
-  const task = TASKS[name]({ n, m, seed, flip: 0 });
+  const task = await TASKS[name]({ n, m, seed, flip: 0 });
   const prepared = withMeanQuery(await prepare(task));
   const kernels = await kernelsOf(prepared);
   const trainer = await trainerFor(task);

@@ -35,7 +35,7 @@ export function size({ task, n, m, totals, draws }: SizeSize): Experiment {
 }
 
 async function measure(name: TaskName, n: number, m: number, totals: number[], draws: number): Promise<Measurement[]> {
-  const task = TASKS[name]({ n, m, seed: 1, flip: 0.2 });
+  const task = await TASKS[name]({ n, m, seed: 1, flip: 0.2 });
   const prepared = await prepare(task);
   const kernels = await kernelsOf(prepared);
   const exact = await exactScores(kernels, "default");

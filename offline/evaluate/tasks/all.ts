@@ -2,24 +2,16 @@
 import { sampleWithoutReplacement } from "../../../src/core/mask.ts";
 import { random } from "../../../src/core/random.ts";
 import { ADAMW, SGD } from "../../train/optimiser.ts";
+import { adaptedTransformer } from "./adapted.ts";
 import { digitExamples, readDigits } from "./digits.ts";
 import { readEmails } from "./emails.ts";
+import { flipped } from "./flips.ts";
 import { convolutional, perceptron, residual } from "./image-models.ts";
+import { sourceTask } from "./source-task.ts";
+import { SOURCE_NAMES } from "./sources.ts";
 import type { Task, TaskOptions } from "./task.ts";
 import { wordConvolution } from "./text-models.ts";
 import { classifiedTexts, encoded, vocabularyOf } from "./tokens.ts";
-
-/** Another class for a share of the labels, drawn uniformly. */
-export function flipped(labels: readonly number[], classes: number, share: number, seed: number | string) {
-  const { below } = random(seed, "flips");
-  const wrong = labels.map(() => false);
-  const now = [...labels];
-  for (const row of sampleWithoutReplacement(labels.length, Math.round(share * labels.length), below)) {
-    wrong[row] = true;
-    now[row] = (labels[row]! + 1 + below(classes - 1)) % classes;
-  }
-  return { labels: now, wrong: share > 0 ? wrong : null };
-}
 
 type Parts = Pick<Task, "name" | "model" | "optimiser" | "recipe">;
 
@@ -101,5 +93,15 @@ export function spam({ n, m, seed, flip }: TaskOptions): Task {
   };
 }
 
-export type TaskName = "mlp" | "cnn" | "resnet" | "spam";
-export const TASKS: Record<TaskName, (options: TaskOptions) => Task> = { mlp, cnn, resnet, spam };
+/** A task may take a while to make: pre-training is part of it. */
+export type TaskName = "mlp" | "cnn" | "resnet" | "spam" | "lora2" | "lora8" | "gpt";
+export const TASKS: Record<TaskName, (options: TaskOptions) => Task | Promise<Task>> = {
+  mlp,
+  cnn,
+  resnet,
+  spam,
+  lora2: (options) => adaptedTransformer(options, 2),
+  lora8: (options) => adaptedTransformer(options, 8),
+  gpt: ({ n, m, seed }) =>
+    sourceTask(Math.ceil(n / SOURCE_NAMES.length), Math.ceil(m / SOURCE_NAMES.length), 8, seed).task,
+};

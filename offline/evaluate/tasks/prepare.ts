@@ -1,7 +1,4 @@
 /** From a task to what compressors and estimators work on: a trained model and the full gradients of examples and queries. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { sizeOf } from "../../../src/core/mask.ts";
 import { type CompiledGradient, compileGradient, differentiate } from "../../compile.ts";
 import { calibrate } from "../../compress/calibrate.ts";
@@ -12,6 +9,7 @@ import { type Examples, train } from "../../train/train.ts";
 import { openTrainer, type State, type Trainer, withParameters } from "../../train/trainer.ts";
 import type { Gradients } from "../gradients.ts";
 import { THREADS } from "../product.ts";
+import { asFile } from "./files.ts";
 import type { Task } from "./task.ts";
 
 /** The calibration batch of the product: enough for two vectors a layer. */
@@ -30,18 +28,6 @@ export interface Prepared {
 }
 
 const range = (count: number) => Array.from({ length: count }, (_, row) => row);
-
-/** Runs `work` with the bytes as a file. */
-export async function asFile<T>(bytes: Uint8Array, work: (path: string) => Promise<T>): Promise<T> {
-  const folder = mkdtempSync(join(tmpdir(), "influence-evaluate-"));
-  try {
-    const path = join(folder, "model.onnx");
-    writeFileSync(path, bytes);
-    return await work(path);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
 
 const chosenOf = ({ loss, layers }: Task) => ({ loss, ...(layers ? { layers } : {}) });
 

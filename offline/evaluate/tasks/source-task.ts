@@ -17,7 +17,7 @@ const characters = (texts: readonly string[]): BigInt64Array =>
     (character) => BigInt(character.charCodeAt(0)),
   );
 
-export function sourceTask(each: number, queriesEach: number, epochs: number, seed: number) {
+export function sourceTask(each: number, queriesEach: number, epochs: number, seed: number | string) {
   const passages = readPassages(each + queriesEach, LENGTH + 1, seed);
   const count = each * SOURCE_NAMES.length;
   const [train, queries] = [passages.slice(0, count), passages.slice(count)];
