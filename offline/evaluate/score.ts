@@ -77,7 +77,7 @@ export async function compressedScores(
   const own = new Float64Array(n);
   for (const { values, r } of layers) {
     const part = await (r <= n
-      ? compressedInfluence(values, n, m, r, rule)
+      ? compressedInfluence(values, n, m, r, rule, withOwn)
       : throughKernel(values, n, m, r, rule, withOwn));
     for (let k = 0; k < influence.length; k++) influence[k]! += part.influence[k]!;
     for (let i = 0; i < n; i++) own[i]! += part.own[i]!;

@@ -38,6 +38,8 @@ describe("estimators, through inner products, against d × d matrices written ou
   test("compressed, through the r × r matrix: the same, and each example's influence on itself", async () => {
     const rule = { trace: 0.02 };
     const { influence, own } = await compressedInfluence(values, n, m, d, rule);
+    const { influence: alone } = await compressedInfluence(values, n, m, d, rule, false);
+    expect(relativeDifference(alone, matrixOf(influence, m, n))).toBeLessThan(1e-9);
     const solved = inverse(damped(hessian, lambda));
     expect(relativeDifference(influence, minus(times(times(queries, solved), transposed(train))))).toBeLessThan(1e-6);
     const wanted = times(times(train, solved), transposed(train)).map((row, i) => row[i]!);

@@ -28,13 +28,17 @@ export function selfInfluence(kernel: Kernel, damping: number): Float64Array {
   return Float64Array.from({ length: n }, (_, i) => n * (1 - damping * inverse[i * n + i]!));
 }
 
-/** Influence [m, n] and self-influence [n] of one layer from compressed gradients [n + m, r], through the r × r matrix. */
+/**
+ * Influence [m, n] of one layer from compressed gradients [n + m, r], through the r × r matrix; and, `withOwn`, self-influence [n]
+ * (else zeros), which takes the whole inverse where the queries take one solution each.
+ */
 export async function compressedInfluence(
   values: Float32Array,
   n: number,
   m: number,
   r: number,
   rule: DampingRule,
+  withOwn = true,
 ): Promise<{ influence: Float64Array; own: Float64Array }> {
   const gram = await openGramAccumulator([{ offset: 0, r }], r, THREADS);
   await gram.add(values.subarray(0, n * r), n);
@@ -44,14 +48,23 @@ export async function compressedInfluence(
   for (let i = 0; i < r; i++) trace += hessian[i * r + i]!;
   const damping = lambdaOf(rule, trace, r, n);
   for (let i = 0; i < r; i++) hessian[i * r + i]! += damping;
-  const inverse = inverseFromFactor(cholesky(hessian, r), r);
+  const factor = cholesky(hessian, r);
   const wide = Float64Array.from(values.subarray(0, (n + m) * r));
-  const train = wide.subarray(0, n * r);
-  const preconditioned = await product64(train, inverse, [n, r, r]);
-  const influence = await product64(wide.subarray(n * r), preconditioned, [m, r, n], true);
+  const [train, queries] = [wide.subarray(0, n * r), wide.subarray(n * r)];
   const own = new Float64Array(n);
-  for (let i = 0; i < n; i++) {
-    for (let k = 0; k < r; k++) own[i]! += train[i * r + k]! * preconditioned[i * r + k]!;
+  let solved = new Float64Array(m * r);
+  if (withOwn) {
+    const inverse = inverseFromFactor(factor, r);
+    const preconditioned = await product64(train, inverse, [n, r, r]);
+    for (let i = 0; i < n; i++) {
+      for (let k = 0; k < r; k++) own[i]! += train[i * r + k]! * preconditioned[i * r + k]!;
+    }
+    solved = Float64Array.from(await product64(queries, inverse, [m, r, r]));
+  } else {
+    for (let query = 0; query < m; query++) {
+      solved.set(solveWithFactor(factor, r, queries.slice(query * r, (query + 1) * r)), query * r);
+    }
   }
+  const influence = await product64(solved, train, [m, r, n], true);
   return { influence: influence.map((value) => -value), own };
 }
