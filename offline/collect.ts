@@ -132,6 +132,9 @@ export async function collect(
   return skipped;
 }
 
+/** What to do about an example that is not finite. */
+export const NOT_FINITE_ADVICE = "check its values and label, or leave such examples out with --on-nan skip";
+
 /** 0 · x is NaN for an infinity or a NaN, and the sum then is too. */
 function allFinite(values: Float32Array): boolean {
   let sum = 0;
@@ -158,9 +161,7 @@ export function leaveOutNonFinite(
     const id = dataset.id(shard.first + row);
     if (onNan === "fail") {
       const what = finiteGradient ? "loss" : "gradient";
-      throw new Error(
-        `example ${id}: its ${what} is not finite; check its values and label, or leave such examples out with --on-nan skip`,
-      );
+      throw new Error(`example ${id}: its ${what} is not finite; ${NOT_FINITE_ADVICE}`);
     }
     gradient.fill(0);
     shard.loss[row] = Number.NaN;

@@ -7,10 +7,12 @@ import * as z from "zod";
 import { type Layer, type MaskBlock, sampleWithoutReplacement } from "../src/core/mask.ts";
 import { random } from "../src/core/random.ts";
 import { selfCheck } from "./autodiff/self-check.ts";
+import { NOT_FINITE_ADVICE } from "./collect.ts";
 import { type CompiledGradient, type CompileOptions, compileGradient } from "./compile.ts";
 import { calibrate, compileCalibration } from "./compress/calibrate.ts";
 import type { Calibration } from "./compress/importance.ts";
 import { type Config, configured, DEFAULT_R } from "./config.ts";
+import type { Dataset } from "./dataset/dataset.ts";
 import { digestOf, openSplit } from "./open-datasets.ts";
 import type { Run } from "./run.ts";
 import { openGradientSession } from "./session.ts";
@@ -117,27 +119,43 @@ function writeCompiled(
   writeFileSync(join(folder, "compiled.json"), `${JSON.stringify(record)}\n`);
 }
 
-/** Sums of squares over random training examples, for importance; null for a compressor that needs none. */
+/**
+ * Sums of squares over random training examples, for importance; null for a compressor that needs none. Examples that are not
+ * finite are treated as collecting treats them: refused by id, or left out.
+ */
 async function calibration(run: Run, model: string, options: CompileOptions): Promise<Calibration | null> {
   if (options.compressor !== "importance") return null;
-  const { inputs, target } = await compileCalibration(model, options);
   const { config } = run;
+  const { inputs, target } = await compileCalibration(model, options);
   const train = await openSplit(run, config.train, { inputs, target, classes: null });
   const draw = random(config.seed, "calibrate").below;
-  const order = await train.order([...sampleWithoutReplacement(train.n, Math.min(train.n, config.calibrate), draw)]);
-  async function* batches() {
-    for (let at = 0; at < order.length; at += config.batch) yield train.feeds(order.slice(at, at + config.batch));
+  const rows = await train.order([...sampleWithoutReplacement(train.n, Math.min(train.n, config.calibrate), draw)]);
+  const measured = await calibrate(model, options, batchesOf(train, rows, config.batch));
+  if (finiteSums(measured)) return measured;
+
+  const { graph } = await compileGradient(model, { ...options, compressor: "uniform", r: { perLayer: 1 } });
+  const session = await openGradientSession(graph);
+  const finite: number[] = [];
+  for (const row of rows) {
+    const { loss } = await session.run(await train.feeds([row]));
+    if (Number.isFinite(Number(loss?.data[0]))) finite.push(row);
+    else if (run.onNan === "fail")
+      throw new Error(`example ${train.id(row)}: its loss is not finite; ${NOT_FINITE_ADVICE}`);
   }
-  const measured = await calibrate(model, options, batches());
-  for (const [parameter, uses] of Object.entries(measured.sums)) {
-    if (!uses.every(({ x, d }) => x.every(Number.isFinite) && d.every(Number.isFinite))) {
-      throw new Error(
-        `${parameter}: expected finite gradients of the ${measured.examples} examples that importance is measured on; leave out those that are not, or set \`compressor: uniform\``,
-      );
-    }
-  }
-  return measured;
+  await session.release();
+  const again = finite.length > 0 ? await calibrate(model, options, batchesOf(train, finite, config.batch)) : null;
+  if (again && finiteSums(again)) return again;
+  throw new Error(
+    "importance: expected finite gradients of the examples it is measured on; set `compressor: uniform`, or check the model",
+  );
 }
+
+async function* batchesOf(dataset: Dataset, rows: readonly number[], batch: number) {
+  for (let at = 0; at < rows.length; at += batch) yield dataset.feeds(rows.slice(at, at + batch));
+}
+
+const finiteSums = ({ sums }: Calibration): boolean =>
+  Object.values(sums).every((uses) => uses.every(({ x, d }) => x.every(Number.isFinite) && d.every(Number.isFinite)));
 
 /** Examples that the self-check looks at, of the first few. */
 const CHECKED = 4;
