@@ -32,44 +32,42 @@ export function plotOf(
   ];
   const figure = Plot.plot({
     document,
-    width: 260 * facets.length + 320,
+    width: 270 * facets.length + LEGEND + 60,
     height: numeric ? 360 : 460,
-    marginRight: 200,
+    marginRight: LEGEND,
+    marginTop: 44,
     marginBottom: numeric ? 40 : 160,
     style: { fontFamily: "system-ui, sans-serif", fontSize: "11px", background: "white" },
     x: numeric
       ? { type: logarithmic ? "log" : "linear", label: x, ...(logarithmic ? { base: 2 } : {}) }
       : { type: "point", label: null, tickRotate: -50 },
-    fx: { label: null, domain: facets },
+    fx: { label: null, domain: facets, padding: 0.12 },
     y: { label, grid: true },
-    color: { domain: lines, scheme: "Tableau10" },
+    color: { domain: lines, range: lines.map(colourOf) },
     marks,
   });
   const svg = figure.tagName.toLowerCase() === "svg" ? figure : figure.querySelector("svg");
   if (!svg) throw new Error("plot: expected an SVG element, got none");
   svg.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  // The legend, by hand: Plot draws its own outside the SVG. Colours as Tableau10 gives them, in the order of the domain.
+  // The legend, by hand: Plot draws its own outside the SVG.
   const width = Number(svg.getAttribute("width"));
   const legend = lines
     .map((name, index) => {
-      const top = 24 + 16 * index;
-      return `<circle cx="${width - 186}" cy="${top}" r="4" fill="${TABLEAU[index % TABLEAU.length]}"/><text x="${width - 176}" y="${top + 4}" text-anchor="start" fill="#222">${escaped(name)}</text>`;
+      const top = 48 + 16 * index;
+      return `<circle cx="${width - LEGEND + 16}" cy="${top}" r="4" fill="${colourOf(name, index)}"/><text x="${width - LEGEND + 26}" y="${top + 4}" text-anchor="start" fill="#222">${escaped(name)}</text>`;
     })
     .join("");
   return `${svg.outerHTML.replace(/<\/svg>\s*$/, `${legend}</svg>`)}\n`;
 }
 
-const TABLEAU = [
-  "#4e79a7",
-  "#f28e2c",
-  "#e15759",
-  "#76b7b2",
-  "#59a14f",
-  "#edc949",
-  "#af7aa1",
-  "#ff9da7",
-  "#9c755f",
-  "#bab0ab",
-];
+/** Room for the names at the right, in pixels. */
+const LEGEND = 270;
+
+/** Tableau's ten colours, then dark and light ones. */
+const COLOURS =
+  "#4e79a7 #f28e2b #e15759 #76b7b2 #59a14f #edc948 #b07aa1 #ff9da7 #9c755f #79706e #1b3a5c #8c4f00 #7a1f21 #2b6f6a #1f5c1a #a0cbe8 #ffbe7d #d37295 #d4a6c8 #d7b5a6".split(
+    " ",
+  );
+const colourOf = (_: string, index: number): string => COLOURS[index % COLOURS.length] ?? "black";
 
 const escaped = (text: string) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
