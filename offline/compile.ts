@@ -1,7 +1,7 @@
 /** The gradient compiler: from a forward ONNX model to one that gives each example's compressed gradient. */
 import { type Layer, type MaskBlock, splitEqually, uniformMask } from "../src/core/mask.ts";
 import { ancestors, backward } from "./autodiff/backward.ts";
-import { type LossKind, lossOf, targetOf } from "./autodiff/losses.ts";
+import { type LossKind, lossOf, targetInput, targetOf } from "./autodiff/losses.ts";
 import { held, type PerExample } from "./autodiff/per-example.ts";
 import { gridMask } from "./compress/grid.ts";
 import { type Calibration, importanceMask } from "./compress/importance.ts";
@@ -145,9 +145,14 @@ export function differentiate(
   }
   const output = b.value(wanted);
   const port = targetOf(options.loss, output);
-  const target = port && (b.inputs.find((input) => input.name === port.name) ?? port);
-  const targetValue = port && !b.inputs.includes(port) ? b.addInput(port) : null;
-  const { loss, cotangent } = lossOf(b, options.loss, output, targetValue, options.reduction ?? "mean");
+  const target = port && targetInput(b, options.loss, port);
+  const { loss, cotangent } = lossOf(
+    b,
+    options.loss,
+    output,
+    target && b.value(target.name),
+    options.reduction ?? "mean",
+  );
 
   const onTheWay = ancestors(b.nodes, [wanted]);
   const candidates = candidatesOf(graph.initializers, graph.nodes).filter(({ name }) => onTheWay.has(name));

@@ -2,6 +2,7 @@
 import type { Builder } from "../onnx/builder.ts";
 import { type Dim, productOf } from "../onnx/dims.ts";
 import { ELEMENT, type Port, type Value } from "../onnx/graph.ts";
+import { tensorTypeName } from "../onnx/model.ts";
 
 export type LossKind = "cross-entropy" | "next-token" | "binary-cross-entropy" | "squared-error" | "margin" | "output";
 
@@ -24,7 +25,8 @@ export function targetOf(kind: LossKind, output: Value): Port | null {
   switch (kind) {
     case "cross-entropy":
     case "margin":
-      if (rank !== 2) throw misfit("[batch, classes]");
+      // Over one class both are constant: a lone score is binary cross-entropy's.
+      if (rank !== 2 || output.shape[1] === 1) throw misfit("[batch, classes] of 2 classes or more");
       return { name: "target", type: ELEMENT.int64, shape: output.shape.slice(0, 1) };
     case "next-token":
       if (rank !== 3) throw misfit("[batch, positions, vocabulary]");
@@ -36,6 +38,23 @@ export function targetOf(kind: LossKind, output: Value): Port | null {
       if (output.shape.slice(1).some((dim) => dim !== 1)) throw misfit("[batch], the loss of each example");
       return null;
   }
+}
+
+/**
+ * The graph input that the target is fed to: a new one, or the model's own of that name.
+ * Throws if the model has an input of that name that is something else.
+ */
+export function targetInput(b: Builder, kind: LossKind, wanted: Port): Port {
+  const own = b.inputs.find((input) => input.name === wanted.name);
+  if (!own) {
+    b.addInput(wanted);
+    return wanted;
+  }
+  if (own.type === wanted.type && own.shape.join() === wanted.shape.join()) return own;
+  const said = ({ type, shape }: Port) => `${tensorTypeName(type)} [${shape.join(", ")}]`;
+  throw new Error(
+    `loss ${kind}: expected input ${own.name} of the model to be the loss's target, ${said(wanted)}, got ${said(own)}; rename the input in the export or choose another loss`,
+  );
 }
 
 /** `reduction` says whether next-token sums or averages over an example's counted positions. */

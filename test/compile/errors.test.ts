@@ -4,11 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { onnx } from "onnx-proto";
+import { Tensor } from "onnxruntime-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type CompileOptions, compileGradient } from "../../offline/compile.ts";
 import { ELEMENT, type Graph, type Node } from "../../offline/onnx/graph.ts";
 import { readModel, writeModel } from "../../offline/onnx/model.ts";
 import { tensorOf } from "../../offline/onnx/tensor.ts";
+import { runner } from "./run.ts";
 
 let folder = "";
 beforeAll(async () => {
@@ -147,6 +149,47 @@ test("a loss that does not fit the output, and an output that is not there", asy
     /^loss output: expected output logits to be \[batch\]/,
   );
   expect(await failure(model([relu]), { output: "scores" })).toBe("output: expected one of logits, got scores");
+});
+
+test("a target that does not fit", async () => {
+  const one = new Map([["layer.weight", float([4, 1])]]);
+  expect(await failure(model([relu], {}, { initializers: one }))).toMatch(
+    /^loss cross-entropy: expected output logits to be \[batch, classes\] of 2 classes or more, got shape \[batch,1\]; choose another loss or output$/,
+  );
+  expect(await failure(model([relu], {}, { initializers: one }), { loss: "binary-cross-entropy" })).toBe("compiled");
+
+  const withTarget = (type: number, shape: (string | number)[]) =>
+    model(
+      [relu],
+      {},
+      {
+        inputs: [
+          { name: "x", type: 1, shape: ["batch", 4] },
+          { name: "target", type, shape },
+        ],
+      },
+    );
+  expect(await failure(withTarget(ELEMENT.float32, ["batch", 3]))).toBe(
+    "loss cross-entropy: expected input target of the model to be the loss's target, int64 [batch], got float32 [batch, 3]; rename the input in the export or choose another loss",
+  );
+  expect(await failure(withTarget(ELEMENT.float32, ["batch", 3]), { loss: "squared-error" })).toBe("compiled");
+  expect(await failure(withTarget(ELEMENT.int64, ["batch"]))).toBe("compiled");
+});
+
+test("a target fed in another shape than the compiled graph declares is refused when it runs", async () => {
+  const path = join(folder, "model.onnx");
+  await writeFile(path, writeModel(model([relu])));
+  const { graph } = await compileGradient(path, {
+    loss: "squared-error",
+    r: { perLayer: 4 },
+    compressor: "uniform",
+    seed: 1,
+  });
+  const run = await runner(graph);
+  const zeros = (shape: number[]) => new Tensor("float32", new Float32Array(8).slice(0, 2 * (shape[1] ?? 1)), shape);
+  const x = zeros([2, 4]);
+  await expect(run({ x, target: zeros([2]) })).rejects.toThrow(/rank for input: target Got: 1 Expected: 2/);
+  await expect(run({ x, target: zeros([2, 4]) })).rejects.toThrow(/dimensions for input: target[^]*Got: 4 Expected: 3/);
 });
 
 test("more coordinates than entries, or no number of them", async () => {
