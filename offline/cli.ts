@@ -2,6 +2,7 @@
 /** The command line: `influence <step> CONFIG`. Results on standard output, progress and errors on standard error. */
 import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
+import { parseBytes } from "./batch-size.ts";
 import { type Bucket, openLocalBucket, openS3Bucket, s3SettingsFromEnvironment } from "./bucket.ts";
 import type { Worker } from "./collect.ts";
 import { compileStep } from "./compiled.ts";
@@ -37,6 +38,14 @@ function positiveInteger(text: string): number {
   if (!Number.isInteger(value) || value < 1)
     throw new InvalidArgumentError(`expected a positive integer, got ${text}.`);
   return value;
+}
+
+function bytes(text: string): number {
+  try {
+    return parseBytes(text);
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? `${error.message}.` : String(error));
+  }
 }
 
 function partOf(text: string): Worker {
@@ -126,6 +135,7 @@ stepCommand("compile", "differentiate the model and choose the kept coordinates"
 );
 
 stepCommand("collect", "write the compressed gradient of every example")
+  .option("--memory <size>", "such as 4GB: choose the batch so that collecting stays within it", bytes)
   .option(
     "--shard <i/N>",
     "make the i-th of N parts; the parts can run on several machines that share the folder",
@@ -136,9 +146,9 @@ stepCommand("collect", "write the compressed gradient of every example")
     "number of parts, where the engine names only this one's number (Kubernetes)",
     positiveInteger,
   )
-  .action(async (configPath: string, options: RunOptions & { shard?: Worker; shards?: number }) => {
+  .action(async (configPath: string, options: RunOptions & { shard?: Worker; shards?: number; memory?: number }) => {
     const worker = options.shard ?? workerFromEnvironment(process.env, options.shards);
-    const run = runOf(configPath, options, worker);
+    const run = { ...runOf(configPath, options, worker), memory: options.memory };
     if (run.config.model !== undefined) await holdingRun(run.folder, "build", worker.of > 1, () => compileStep(run));
     const part = worker.of > 1 ? `collect-${worker.index + 1}-of-${worker.of}` : "build";
     const collected = await holdingRun(run.folder, part, false, () => collectStep(run));

@@ -35,15 +35,11 @@ export interface CollectPlan {
   shardsBefore: number;
 }
 
-type Cut = Pick<CollectPlan, "batch" | "shard">;
-
-function rowsPerShard(cut: Cut): number {
-  return Math.ceil(cut.shard / cut.batch) * cut.batch;
-}
+type Cut = Pick<CollectPlan, "shard">;
 
 /** Number of shards of a dataset of n examples. */
 export function shardCount(n: number, cut: Cut): number {
-  return Math.ceil(n / rowsPerShard(cut));
+  return Math.ceil(n / cut.shard);
 }
 
 /** The shards of a split that are not there yet. */
@@ -78,8 +74,8 @@ export async function makeShards(
   for (let index = 0; index < shardCount(n, plan); index++) {
     if ((shardsBefore + index) % worker.of !== worker.index) continue;
     const path = join(folder, shardName(plan.split, index));
-    const first = index * rowsPerShard(plan);
-    const rows = Math.min(rowsPerShard(plan), n - first);
+    const first = index * plan.shard;
+    const rows = Math.min(plan.shard, n - first);
     if (existsSync(path)) {
       readShard(path, key);
       progress.advance(rows);

@@ -114,9 +114,9 @@ export const configSchema = z.strictObject({
   queries: splitSchema.optional(),
   /** Names of the labels 0, 1, 2, …. */
   classes: z.array(z.string()).optional(),
-  /** Examples in a batch. */
+  /** Examples in a batch; `--memory` chooses it instead. */
   batch: z.int().positive().default(100),
-  /** Examples in a shard, rounded up to whole batches. */
+  /** Examples in a shard. */
   shard: z.int().positive().default(10_000),
 });
 

@@ -46,7 +46,7 @@ export async function importGradients(
   dataset: Dataset,
   column: Column,
   mask: readonly MaskBlock[],
-  plan: Pick<CollectPlan, "split" | "dimension" | "worker" | "shardsBefore" | "batch" | "shard" | "onNan">,
+  plan: Pick<CollectPlan, "split" | "dimension" | "worker" | "shardsBefore" | "shard" | "onNan">,
   progress: StepProgress,
 ): Promise<string[]> {
   const width = widthOf(column);

@@ -1,7 +1,10 @@
 /** The order of the steps, and its only owner: compile → collect (or import) → fit → index → publish. */
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { FORMAT } from "../src/core/manifest.ts";
 import type { Layer, MaskBlock } from "../src/core/mask.ts";
+import { BATCH_FILE, chooseBatch } from "./batch-size.ts";
 import type { Bucket } from "./bucket.ts";
 import { buildIndex } from "./build-index.ts";
 import { collect, missingShards, readShards, shardCount } from "./collect.ts";
@@ -80,11 +83,13 @@ export async function collectStep(run: Run): Promise<Collected> {
       ...settings,
       train: await digestOf(run, config.train),
       queries: config.queries ? await digestOf(run, config.queries) : null,
-      batch: config.batch,
+      batch: run.memory === undefined ? config.batch : `for ${run.memory} bytes`,
       shard: config.shard,
       onNan,
     },
     run.replace,
+    // A batch chosen for a memory cap is a means too; one that the configuration names is not.
+    existsSync(join(run.folder, "collect", BATCH_FILE)) ? ["device", "onNan", "batch"] : ["device", "onNan"],
   );
   if (step.finished) {
     run.progress.skipped("collect", "already done");
@@ -101,18 +106,17 @@ export async function collectStep(run: Run): Promise<Collected> {
   const skipped: string[] = [];
   for (const [split, dataset] of splits) {
     const shardsBefore = split === "train" ? 0 : shardCount(train.n, config);
-    const plan = { split, dimension, batch: config.batch, shard: config.shard, onNan, worker, shardsBefore };
-    skipped.push(
-      ...(compiled
-        ? await collect(
-            step.folder,
-            step.key,
-            dataset,
-            { ...plan, graph: compiled.graph, logits: compiled.logits, device: run.device, threads: run.threads },
-            progress,
-          )
-        : await importGradients(step.folder, step.key, dataset, dataset.gradients!, mask, plan, progress)),
-    );
+    const plan = { split, dimension, shard: config.shard, onNan, worker, shardsBefore };
+    if (compiled) {
+      const graph = { graph: compiled.graph, device: run.device, threads: run.threads };
+      const batch = run.memory === undefined ? config.batch : await chooseBatch(step.folder, train, graph, run.memory);
+      const { logits } = compiled;
+      skipped.push(...(await collect(step.folder, step.key, dataset, { ...plan, ...graph, batch, logits }, progress)));
+    } else {
+      skipped.push(
+        ...(await importGradients(step.folder, step.key, dataset, dataset.gradients!, mask, plan, progress)),
+      );
+    }
   }
   progress.done(skipped.length > 0 ? `left out, not finite: ${skipped.join(", ")}` : undefined);
   const missing = splits.flatMap(([split, { n }]) => missingShards(step.folder, split, n, config));

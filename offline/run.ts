@@ -14,6 +14,8 @@ export interface Run {
   device: Device;
   /** Threads of the CPU; default: one a core. */
   threads?: number | undefined;
+  /** Bytes that collecting may take: chooses the batch in place of the configuration. */
+  memory?: number | undefined;
   onNan: "fail" | "skip";
   /** This process's part of collecting. */
   worker: Worker;

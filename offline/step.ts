@@ -34,20 +34,29 @@ function show(value: Settings[string] | undefined): string {
   return /^[0-9a-f]{64}$/.test(text) ? text.slice(0, 12) : text;
 }
 
+function changedNames(before: Settings, after: Settings): string[] {
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])].filter((name) => before[name] !== after[name]);
+}
+
 /** "seed: 0 → 1; r: 512 → 1024" */
 function difference(before: Settings, after: Settings): string {
-  const names = [...new Set([...Object.keys(before), ...Object.keys(after)])];
-  return names
-    .filter((name) => before[name] !== after[name])
+  return changedNames(before, after)
     .map((name) => `${name}: ${show(before[name])} → ${show(after[name])}`)
     .join("; ");
 }
 
 /**
  * Begins or resumes a step. What is there from other settings is replaced when `replace`, and otherwise refused with what
- * changed: hours of gradients are not thrown away by a typing error.
+ * changed: hours of gradients are not thrown away by a typing error. `means`: settings that say how, not what; a finished step
+ * counts whatever they were.
  */
-export function beginStep(run: string, name: string, settings: Settings, replace: boolean): Step {
+export function beginStep(
+  run: string,
+  name: string,
+  settings: Settings,
+  replace: boolean,
+  means: readonly string[] = [],
+): Step {
   const key = keyOf(settings);
   const finished = join(run, name);
   const part = `${finished}.part`;
@@ -58,6 +67,10 @@ export function beginStep(run: string, name: string, settings: Settings, replace
       continue;
     }
     if (keyOf(before) === key) return { folder, finished: folder === finished, key };
+    const changed = changedNames(before, settings);
+    if (folder === finished && !replace && changed.every((changedName) => means.includes(changedName))) {
+      return { folder, finished: true, key: keyOf(before) };
+    }
     if (!replace) {
       throw new Error(
         `${folder} was made with other settings (${difference(before, settings)}); pass --replace to make it anew, or --out for another folder`,

@@ -184,7 +184,7 @@ async function inputOutput(folder: string, whole: number): Promise<Figure[]> {
   for (let first = 0; first < train.n; first += 5000) {
     writeShard(join(folder, `train-${String(first / 5000).padStart(5, "0")}.shard`), emptyShard(first, 5000, 512), key);
   }
-  for (const _ of readShards(folder, "train", key, train.n, { batch: 100, shard: 5000 }));
+  for (const _ of readShards(folder, "train", key, train.n, { shard: 5000 }));
   return [
     atMost(
       "job: reading, hashing and writing ÷ collect on one thread, 60,000 digits",

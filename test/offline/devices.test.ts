@@ -31,6 +31,21 @@ describe("--device", () => {
     expect(worst / scale).toBeLessThan(1e-3);
   });
 
+  test("--memory chooses the batch, says when even one example is too much, and index goes on without it", () => {
+    const { path, run } = configFile({ ...smallConfig(300), shard: 300 });
+    const tight = influence("collect", path, "--out", run, "--memory", "1MB");
+    expect(tight.status).toBe(1);
+    expect(tight.stderr).toMatch(/--memory: \d+ examples side by side take more than 0\.0 GB/);
+    expect(influence("collect", path, "--out", run, "--memory", "lots").stderr).toMatch(
+      /expected a size such as 4GB or 800MB, got lots/,
+    );
+
+    const collected = influence("collect", path, "--out", run, "--memory", "2GB", "--replace");
+    expect(collected.status, collected.stderr).toBe(0);
+    expect(JSON.parse(readFileSync(join(run, "collect", "batch.json"), "utf8")).batch).toBeGreaterThanOrEqual(8);
+    expect(influence("index", path, "--out", run).status).toBe(0);
+  });
+
   test("a device that is not there is an error that says how to get it, never another device", () => {
     const { path, run } = configFile(config);
     const refused = influence("collect", path, "--out", run, "--device", "cuda");

@@ -32,6 +32,16 @@ describe("a step's folder is its state", () => {
     expect(existsSync(join(run, "collect"))).toBe(false);
   });
 
+  test("a finished step counts however it was made: only what it is made of matters then", () => {
+    const settings = { seed: 1, device: "webgpu" };
+    const key = finishStep(beginStep(run, "collect", settings, false, ["device"])).key;
+    expect(beginStep(run, "collect", { ...settings, device: "cpu" }, false, ["device"])).toMatchObject({
+      finished: true,
+      key,
+    });
+    expect(() => beginStep(run, "collect", { seed: 2, device: "cpu" }, false, ["device"])).toThrow(/seed: 1 → 2/);
+  });
+
   test("a run folder serves one living process; a dead one's lock is taken over", async () => {
     await holdingRun(run, "build", false, async () => {
       await expect(holdingRun(run, "build", false, async () => {})).rejects.toThrow(`process ${process.pid} on`);
