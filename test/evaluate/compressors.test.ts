@@ -122,6 +122,27 @@ describe("random projections", () => {
 });
 
 describe("learnt projections", () => {
+  test("the leading eigenvectors of a large matrix are those it was made of", async () => {
+    // A = Σ 2^−k v_k v_kᵀ with v_k the k-th row of a Hadamard matrix, of unit length.
+    const n = 512;
+    const rows = Array.from({ length: 40 }, (_, k) => {
+      const row = new Float32Array(n);
+      row[k] = 1 / Math.sqrt(n);
+      hadamard(row);
+      return row;
+    });
+    const a = new Float64Array(n * n);
+    rows.forEach((row, k) => {
+      for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) a[i * n + j]! += 2 ** -k * row[i]! * row[j]!;
+    });
+    const { values: found, vectors } = await leadingEigenvectors(a, n, 12);
+    found.forEach((value, k) => {
+      expect(value / 2 ** -k).toBeCloseTo(1, 5);
+      const along = rows[k]!.reduce((sum, entry, i) => sum + entry * vectors[k * n + i]!, 0);
+      expect(Math.abs(along)).toBeCloseTo(1, 4);
+    });
+  });
+
   test("PCA: orthonormal, and what it keeps of GᵀG is the sum of the r largest eigenvalues", async () => {
     const p = await matrixFor("PCA", { r: 7 });
     expect(
@@ -135,7 +156,7 @@ describe("learnt projections", () => {
       .flat()
       .reduce((sum, value) => sum + value * value, 0);
     const gram = times(transposed(g), g);
-    const { values: eigenvalues } = leadingEigenvectors(Float64Array.from(gram.flat()), d, 7);
+    const { values: eigenvalues } = await leadingEigenvectors(Float64Array.from(gram.flat()), d, 7);
     expect(kept / eigenvalues.reduce((a, b) => a + b, 0)).toBeCloseTo(1, 4);
   });
 
@@ -153,7 +174,7 @@ describe("learnt projections", () => {
         });
       });
     }
-    const { vectors } = leadingEigenvectors(Float64Array.from(left.flat()), 6, 4);
+    const { vectors } = await leadingEigenvectors(Float64Array.from(left.flat()), 6, 4);
     // Column (0, q) of the map is a₀ ⊗ b_q: summed over q its squares along the weight's rows are a₀'s.
     const share = Array.from(
       { length: 6 },

@@ -97,12 +97,8 @@ export const lograPca: Compressor = {
     const view = matrixView(setting.layer);
     const [k, l] = gridExtents(view, setting.r);
     const { left, right } = await covariances(view, setting);
-    return twoSided(
-      view,
-      Float32Array.from(leadingEigenvectors(left, view.rows, k).vectors),
-      k,
-      Float32Array.from(leadingEigenvectors(right, view.columns, l).vectors),
-      l,
-    );
+    const rows = await leadingEigenvectors(left, view.rows, k);
+    const columns = await leadingEigenvectors(right, view.columns, l);
+    return twoSided(view, Float32Array.from(rows.vectors), k, Float32Array.from(columns.vectors), l);
   },
 };

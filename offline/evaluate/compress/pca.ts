@@ -14,7 +14,7 @@ export const pca: Compressor = {
   needs: "calibration",
   projection: async ({ layer: { d }, r: asked, calibration, calibrationRows: c }) => {
     const kernel = await innerProducts(calibration, c, calibration, c, d);
-    const { values, vectors } = leadingEigenvectors(kernel, c, asked);
+    const { values, vectors } = await leadingEigenvectors(kernel, c, asked);
     const r = Math.max(1, values.filter((value) => value > LEAST * (values[0] ?? 0)).length);
     const weights = new Float32Array(c * r);
     for (let k = 0; k < r; k++) {
