@@ -2,9 +2,10 @@
 import { join } from "node:path";
 import { readResults } from "./experiment.ts";
 import { summarised, tableOf } from "./table.ts";
+import { cheapAgainstDense, dropoutAgainstExact } from "./verdict.ts";
 
 /**
- * Sections of `remarks` (Markdown, one `## name` an experiment, what stands before the first for the whole) say what the figures
+ * Sections of `remarks` (Markdown, one `## name` an experiment, `## cheap` and `## auc` the two verdicts, what stands before the first for the whole) say what the figures
  * mean; tables and the line above them are written from the result files under `runs`.
  */
 export function reportOf(runs: string, names: readonly string[], remarks: string): string {
@@ -23,5 +24,10 @@ export function reportOf(runs: string, names: readonly string[], remarks: string
       tableOf(summarised(measurements)),
     ].filter((part) => part !== "");
   });
-  return `${[head.trim(), ...parts].join("\n\n")}\n`;
+  const [agreement, mislabeled, lds] = ["agreement", "mislabeled", "lds"].map((name) => readResults(join(runs, name)));
+  const verdicts = [
+    ...(agreement ? [remark("cheap").trim(), cheapAgainstDense(agreement, lds ?? null)] : []),
+    ...(mislabeled ? [remark("auc").trim(), dropoutAgainstExact(mislabeled)] : []),
+  ].filter((part) => part !== "");
+  return `${[head.trim(), ...verdicts, ...parts].join("\n\n")}\n`;
 }

@@ -45,7 +45,7 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
   lds: (name, runs) =>
     name === "smoke"
       ? lds({ tasks: ["mlp"], n: 100, m: 10, R: 64, models: 6, seeds: seeds(runs ?? 1) })
-      : lds({ tasks: ["mlp", "cnn", "spam"], n: 600, m: 100, R: 1024, models: 50, seeds: seeds(runs ?? 1) }),
+      : lds({ tasks: ["mlp", "cnn", "spam"], n: 600, m: 100, R: 1024, models: 50, seeds: seeds(runs ?? 2) }),
   retraining: (name, runs) =>
     name === "smoke"
       ? retraining({ tasks: ["mlp"], n: 100, m: 50, R: 64, without: [25], only: [20], seeds: seeds(runs ?? 1) })
@@ -61,5 +61,5 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
   "cross-source": (name, runs) =>
     name === "smoke"
       ? crossSource({ each: 10, queriesEach: 2, R: 128, epochs: 2, seeds: seeds(runs ?? 1) })
-      : crossSource({ each: 100, queriesEach: 10, R: 2048, epochs: 12, seeds: seeds(runs ?? 2) }),
+      : crossSource({ each: 200, queriesEach: 15, R: 2048, epochs: 20, seeds: seeds(runs ?? 3) }),
 };
