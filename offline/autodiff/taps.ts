@@ -1,13 +1,15 @@
 /**
  * Convolutions: entry (o, c, k) of the gradient of an example is Σ over positions of δ[o] · image[c] shifted by the offset k.
- * Offset by offset, either the kept entries' rows are gathered and multiplied, or the channels that they lie in are, as one matrix
- * product from which the entries are picked; for a small kernel, the whole gradient is one product of patches.
+ * Either the kept entries' rows are gathered and multiplied (`runs`; offset by offset where extents are open), or offset by offset
+ * the channels that they lie in are, as one matrix product from which the entries are picked; for a small kernel, the whole
+ * gradient is one product of patches.
  */
 import type { Builder } from "../onnx/builder.ts";
 import { type Dim, minus, plus, productOf, times } from "../onnx/dims.ts";
 import type { Value } from "../onnx/graph.ts";
 import { COST, chunks, inOrder, LARGEST_BLOCK, overPositions } from "./outer.ts";
 import { estimate, factorsOf, numberOf, type PerExample, type Plan, rowsFirst } from "./per-example.ts";
+import { runs } from "./runs.ts";
 
 export interface Taps {
   /** The side that is padded and shifted, [B, C, …], and the other, [B, O, …]. */
@@ -177,7 +179,19 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
     return (channel * size + (at % size)) * plainCount + plain;
   };
 
+  function fromRuns(kept: readonly number[], image: number[], out: number[]): Value {
+    const rows = runs(b, t, image, out);
+    const entries = kept.map((position) => ({ offset: position % size, pair: t.channels(position) }));
+    return b.concat(
+      chunks(entries, positions).map((run) => b.sum(b.mul(rows.image(run), rows.delta(run)), [1])),
+      0,
+    );
+  }
+
   function fromTaps(kept: readonly number[]): Value {
+    const [inside, outside] = [t.padded.shape.slice(2), t.plain.shape.slice(2)];
+    const known = (dims: Dim[]) => dims.every((dim) => typeof dim === "number");
+    if (known(inside) && known(outside)) return fromRuns(kept, inside.map(Number), outside.map(Number));
     const images = b.transpose(image(), [1, 0, ...out.map((_, k) => k + 2)]);
     const deltas = rowsFirst(b, plain(), [1]);
     const order: number[] = [];
