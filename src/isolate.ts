@@ -10,7 +10,7 @@
  * loaded beside the old one and then replaces it; if it cannot be loaded, the old one goes on.
  */
 import { type Manifest, type Pointer, pointerKey } from "./core/manifest.ts";
-import { fittingBytes, leastBytes, type OpenIndex, openVersion } from "./open-index.ts";
+import { type Fit, leastBytes, type OpenIndex, openVersion, whatFits } from "./open-index.ts";
 import { Problem } from "./problem.ts";
 import { readManifest, readPointer } from "./store.ts";
 
@@ -132,12 +132,13 @@ export function unknownIndex(name: string): Problem {
 async function load(host: Host, slot: Slot, pointer: Pointer, token: { beat: number }): Promise<OpenIndex> {
   const before = slot.open?.manifest;
   const manifest = await readManifest(host.bucket, slot.name, pointer);
-  slot.reserved = makeRoom(host.budget, slot, manifest);
+  const fitted = makeRoom(host.budget, slot, manifest);
+  slot.reserved = fitted.bytes;
   const progress = () => {
     token.beat = Date.now();
   };
   try {
-    return await openVersion(host.bucket, manifest, slot.reserved, progress);
+    return await openVersion(host.bucket, manifest, fitted, progress);
   } catch (error) {
     // The old version had to go to make room, and the new one is no good: the old one is still in the bucket.
     if (before && !slot.open)
@@ -148,9 +149,9 @@ async function load(host: Host, slot: Slot, pointer: Pointer, token: { beat: num
 
 /**
  * Closes the least recently used of the other indexes until `manifest` fits beside the rest, and the version it replaces if both
- * do not fit at once. Returns the bytes it may take. Throws 507 when it would not fit even alone.
+ * do not fit at once. Returns what of it is to be held. Throws 507 when it would not fit even alone.
  */
-function makeRoom(budget: number, slot: Slot, manifest: Manifest): number {
+function makeRoom(budget: number, slot: Slot, manifest: Manifest): Fit {
   const least = leastBytes(manifest);
   if (least > budget) {
     const r = Math.floor((manifest.dimension * budget) / least);
@@ -171,7 +172,7 @@ function makeRoom(budget: number, slot: Slot, manifest: Manifest): number {
     delete other.etag;
   }
   // Loads that are under way hold what they reserved; this one then takes the least there is.
-  const bytes = fittingBytes(manifest, Math.max(available, least));
-  if (slot.open && bytes > available - slot.open.bytes) delete slot.open;
-  return bytes;
+  const fitted = whatFits(manifest, Math.max(available, least));
+  if (slot.open && fitted.bytes > available - slot.open.bytes) delete slot.open;
+  return fitted;
 }

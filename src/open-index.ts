@@ -4,8 +4,8 @@ import * as z from "zod";
 import { crc32 } from "./core/crc32.ts";
 import { imageRange, offsetsRange } from "./core/image-pack.ts";
 import { FILES, fileKey, type Manifest, type Metadata } from "./core/manifest.ts";
-import { addressesOf, chooseTier } from "./core/resident.ts";
-import { openSearcher, type Searcher } from "./core/search.ts";
+import { addressesOf, fitting, type Tier } from "./core/resident.ts";
+import { openTier, type Searcher } from "./core/search.ts";
 import { CorruptIndexError, type IndexSource } from "./core/source.ts";
 import { workerKernel } from "./kernel.ts";
 import { pngFault } from "./png-check.ts";
@@ -44,28 +44,35 @@ export function leastBytes(manifest: Manifest): number {
   return Math.min(...ends) + rowBytes(manifest);
 }
 
-/** The bytes that an index takes when it may take up to `available` ≥ leastBytes: more rows are held where they fit. */
-export function fittingBytes(manifest: Manifest, available: number): number {
-  const { n, dimension } = manifest;
+/** What of an index is held: its tier, how many of the longest rows beside a coarse plane alone, and the bytes of it all. */
+export interface Fit {
+  tier: Tier;
+  longest: number;
+  bytes: number;
+}
+
+/** What of an index fits `available` ≥ leastBytes: more rows are held where there is room. Throws BudgetError. */
+export function whatFits(manifest: Manifest, available: number): Fit {
   const beside = rowBytes(manifest);
-  return addressesOf(n, dimension, chooseTier(n, dimension, available - beside)).end + beside;
+  const { tier, longest, bytes } = fitting(manifest.n, manifest.dimension, available - beside);
+  return { tier, longest, bytes: bytes + beside };
 }
 
 /**
- * Loads one version, every file checked against the manifest. `bytes`: what it may hold, from fittingBytes. `progress` is called
- * at every sign of life. Throws CorruptIndexError, or a Problem when the bucket fails.
+ * Loads one version, every file checked against the manifest, and holds what fits. `progress` is called at every sign of
+ * life. Throws CorruptIndexError, or a Problem when the bucket fails.
  */
 export async function openVersion(
   bucket: R2Bucket,
   manifest: Manifest,
-  bytes: number,
+  { tier, longest }: Fit,
   progress: () => void,
 ): Promise<OpenIndex> {
   const source = r2Source(bucket, manifest.name, manifest.version);
   const loading = withProgress(source, progress);
   const stored = manifest.queries > 0;
   const [searcher, examples, queries, queryChecksums] = await Promise.all([
-    openSearcher(manifest, loading, workerKernel(), bytes - rowBytes(manifest)),
+    openTier(manifest, loading, workerKernel(), tier, longest),
     readMetadata(manifest, loading, FILES.examples, manifest.n),
     stored ? readMetadata(manifest, loading, FILES.queryMetadata, manifest.queries) : { ids: [], columns: {} },
     stored ? readChecksums(manifest, loading) : new Uint32Array(),
@@ -74,7 +81,7 @@ export async function openVersion(
   return { manifest, source, searcher, examples, queries, queryOrder: orderOf(queries), queryChecksums, bytes: held };
 }
 
-/** The same source, that reports every chunk. */
+/** The same source, that reports every chunk and every range. */
 function withProgress(source: IndexSource, progress: () => void): IndexSource {
   return {
     async stream(file) {
@@ -86,7 +93,11 @@ function withProgress(source: IndexSource, progress: () => void): IndexSource {
         }
       })();
     },
-    range: source.range,
+    async range(file, offset, length) {
+      const bytes = await source.range(file, offset, length);
+      progress();
+      return bytes;
+    },
   };
 }
 

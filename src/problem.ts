@@ -5,6 +5,7 @@
 import type { Context } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import * as z from "zod";
+import { BudgetError } from "./core/resident.ts";
 import { CorruptIndexError } from "./core/source.ts";
 
 /** Every kind of problem: its status and its title. The kind is the last part of `type`. */
@@ -51,10 +52,11 @@ export const problemSchema = z
   .meta({ ref: "Problem" });
 export type ProblemDocument = z.infer<typeof problemSchema>;
 
-/** The problem that an error is: a Problem is itself, a corrupt file is 503, anything else is ours and says no more than that. */
+/** The problem that an error is: a Problem is itself, a corrupt file is 503, an index too large is 507, anything else is ours and says no more than that. */
 export function problemOf(error: unknown): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof CorruptIndexError) return new Problem("corrupt-index", error.message, { "Retry-After": "60" });
+  if (error instanceof BudgetError) return new Problem("insufficient-memory", `${error.message}.`);
   return new Problem("internal", "The server failed to answer; the request may be repeated.");
 }
 
