@@ -40,8 +40,20 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
       : size({ task: "mlp", n: 500, m: 30, totals: [4, 16, 64, 256, 1024, 4096], draws: runs ?? 5 }),
   cost: (name) =>
     name === "smoke"
-      ? cost({ counts: [60], inputs: [63], r: 64, repeats: 1 })
-      : cost({ counts: [250, 1000], inputs: [98, 392, 1568], r: 512, repeats: 3 }),
+      ? cost({
+          counts: [60],
+          inputs: [63],
+          r: 64,
+          repeats: 1,
+          graph: { positions: 8, width: 64, sizes: [64], rounds: 2 },
+        })
+      : cost({
+          counts: [250, 1000],
+          inputs: [98, 392, 1568],
+          r: 512,
+          repeats: 3,
+          graph: { positions: 128, width: 512, sizes: [256, 1024, 4096], rounds: 15 },
+        }),
   lds: (name, runs) =>
     name === "smoke"
       ? lds({ tasks: ["mlp"], n: 100, m: 10, R: 64, models: 6, seeds: seeds(runs ?? 1) })

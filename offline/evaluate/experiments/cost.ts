@@ -11,6 +11,7 @@ import { everyNth } from "../gradients.ts";
 import { ESTIMATORS } from "../methods.ts";
 import { median } from "../statistics.ts";
 import { CALIBRATION } from "../tasks/prepare.ts";
+import { graphCost } from "./graph-cost.ts";
 
 export interface CostSize {
   counts: number[];
@@ -18,23 +19,32 @@ export interface CostSize {
   inputs: number[];
   r: number;
   repeats: number;
+  /** Of the layer whose compression inside the gradient graph is timed. */
+  graph: { positions: number; width: number; sizes: number[]; rounds: number };
 }
 
-export function cost({ counts, inputs, r, repeats }: CostSize): Experiment {
+export function cost({ counts, inputs, r, repeats, graph }: CostSize): Experiment {
   return {
     name: "cost",
     title: "Cost of compressing full gradients to r numbers, and of preconditioning",
     settings: { counts: counts.join(), inputs: inputs.join(), r, repeats },
-    units: counts.flatMap((n) =>
-      inputs.map((width) => ({ name: `${n}-${width}`, measure: () => measure(n, width, r, repeats) })),
-    ),
+    units: [
+      ...counts.flatMap((n) =>
+        inputs.map((width) => ({ name: `${n}-${width}`, measure: () => measure(n, width, r, repeats) })),
+      ),
+      {
+        name: `graph-${graph.positions}-${graph.width}`,
+        measure: () => graphCost(graph.positions, graph.width, graph.sizes, graph.rounds),
+      },
+    ],
     plot: {
       x: "d",
       y: "seconds",
       line: "what",
       facet: "n",
       logarithmic: true,
-      label: "seconds",
+      label: "seconds to compress n full gradients",
+      only: (of) => of.kind === "compress" && of.what !== "none",
     },
   };
 }
