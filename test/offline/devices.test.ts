@@ -7,12 +7,12 @@ import { configFile, influence, smallConfig } from "./demonstration.ts";
 /** SwiftShader, a Vulkan driver in software that comes with Debian's chromium: the real WebGPU provider without a GPU. */
 const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
 
-const { queries: _, ...config } = { ...smallConfig(16), batch: 8, shard: 16 };
+const { queries: _, ...config } = { ...smallConfig(8), batch: 8, shard: 8 };
 
 function gradientsOf(run: string): Float32Array {
   const folder = join(run, "collect");
   const key = readFileSync(join(folder, "train-00000.shard")).toString("hex", 24, 56);
-  const [shard] = readShards(folder, "train", key, 16, config);
+  const [shard] = readShards(folder, "train", key, 8, config);
   return shard!.gradients;
 }
 
