@@ -16,7 +16,8 @@ const EXPERIMENTS = {
 };
 
 interface EvaluateOptions {
-  out: string;
+  out?: string;
+  replace?: boolean;
   smoke?: boolean;
   runs?: number;
   json?: boolean;
@@ -42,7 +43,8 @@ export function addEvaluate(program: Command): void {
       .description(description)
       .option("--smoke", "the smallest size, to see that it runs")
       .option("--runs <n>", "seeds", count)
-      .option("--out <folder>", "where results go", join("runs", "evaluate"))
+      .option("--out <folder>", "where results go (default: runs/evaluate, or runs/evaluate-smoke)")
+      .option("--replace", "measure anew what was measured with other settings")
       .option("--json", "progress as JSON events, the table as JSON");
   const run = async (names: readonly string[], options: EvaluateOptions) => {
     const progress = progressTo(options.json ? "json" : process.stderr.isTTY ? "terminal" : "lines");
@@ -54,7 +56,8 @@ export function addEvaluate(program: Command): void {
     for (const name of names) {
       const made = sizes.EXPERIMENTS[name]?.(options.smoke ? "smoke" : "reduced", options.runs);
       if (!made) throw new Error(`evaluate: expected one of ${Object.keys(EXPERIMENTS).join(", ")}, got ${name}`);
-      const summaries = await runExperiment(resolve(options.out), made, progress);
+      const folder = resolve(options.out ?? join("runs", options.smoke ? "evaluate-smoke" : "evaluate"));
+      const summaries = await runExperiment(folder, made, progress, options.replace);
       console.log(options.json ? JSON.stringify({ name, summaries }) : `\n${made.title}\n\n${tableOf(summaries)}\n`);
     }
   };

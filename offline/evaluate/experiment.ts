@@ -77,11 +77,16 @@ function writeWhole(path: string, text: string): void {
 }
 
 /**
- * Measures what is not yet there, and writes results.json, table.md and plot.svg into `runs`/<name>. Units of other settings are
- * replaced.
+ * Measures what is not yet there, and writes results.json, table.md and plot.svg into `runs`/<name>. What was
+ * measured with other settings is replaced if `replace`, else refused with what changed.
  */
-export async function runExperiment(runs: string, experiment: Experiment, progress: Progress): Promise<Summary[]> {
-  let step = beginStep(runs, experiment.name, experiment.settings, true);
+export async function runExperiment(
+  runs: string,
+  experiment: Experiment,
+  progress: Progress,
+  replace = false,
+): Promise<Summary[]> {
+  let step = beginStep(runs, experiment.name, experiment.settings, replace);
   const { folder } = step;
   if (step.finished && experiment.units.every(({ name }) => existsSync(join(folder, `${name}.json`))))
     progress.skipped(experiment.name, "already measured");

@@ -48,7 +48,9 @@ describe("an experiment", () => {
       /^# Results\n\nOf toys\.\n\n## toy: A toy\n\n.* s\. Settings: n 3\.\n\nIt plays\.\n\n\| task/,
     );
 
-    await runExperiment(runs, { ...experiment, settings: { n: 4 } }, silent);
+    const changed = { ...experiment, settings: { n: 4 } };
+    await expect(runExperiment(runs, changed, silent)).rejects.toThrow(/other settings \(n: 3 → 4\); pass --replace/);
+    await runExperiment(runs, changed, silent, true);
     expect(done).toEqual(["a", "b", "a", "b"]);
     rmSync(runs, { recursive: true });
   });
