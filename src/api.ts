@@ -3,6 +3,7 @@ import { type Context, Hono } from "hono";
 import { METHODS } from "hono/router";
 import { openAPIRouteHandler } from "hono-openapi";
 import type { Environment } from "./environment.ts";
+import { groups } from "./groups.ts";
 import { health } from "./health.ts";
 import { indexes } from "./indexes.ts";
 import { influence } from "./influence.ts";
@@ -27,6 +28,7 @@ api.notFound((c) => {
 api.route("/", health);
 api.route("/", indexes);
 api.route("/", influence);
+api.route("/", groups);
 api.route("/", rows);
 
 const description =

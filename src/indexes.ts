@@ -103,7 +103,12 @@ export const indexes = new Hono<Environment>()
 
 function describeIndex(manifest: Manifest): IndexDescription {
   const self = `/v1/indexes/${manifest.name}`;
-  const links: Record<string, string> = { self, influence: `${self}/influence`, mask: `${self}/mask` };
+  const links: Record<string, string> = {
+    self,
+    influence: `${self}/influence`,
+    groups: `${self}/groups`,
+    mask: `${self}/mask`,
+  };
   if (manifest.files[FILES.gradientGraph]) links.gradientGraph = `${self}/gradient.onnx?version=${manifest.version}`;
   if (manifest.queries > 0) links.queries = `${self}/queries`;
   return { ...manifest, maxTopK: MAX_TOP_K, links };

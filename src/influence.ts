@@ -1,33 +1,50 @@
-/** The question itself: which training examples moved the loss on this input, and which way. */
+/** The question itself: which training examples moved the loss on this input, or on each of a batch, and which way. */
 import { type Context, Hono } from "hono";
-import { answer, FLOAT32_TYPE, JSON_TYPE, MAX_BODY, MSGPACK_TYPE, readBody } from "./body.ts";
-import type { Neighbour } from "./core/search.ts";
+import { answer, FLOAT32_TYPE, JSON_TYPE, MAX_BODY, MSGPACK_TYPE } from "./body.ts";
+import { bitmapOf } from "./columns.ts";
+import type { Neighbour, SearchAnswer } from "./core/search.ts";
 import { answers, requestBody, validated } from "./describe.ts";
 import { type Environment, hostOf } from "./environment.ts";
 import { openIndex } from "./isolate.ts";
-import { littleEndianFloats, type OpenIndex, storedQuery } from "./open-index.ts";
-import { explain, Problem, show } from "./problem.ts";
-import { describeRow, findRow } from "./rows.ts";
+import type { OpenIndex } from "./open-index.ts";
+import { Problem } from "./problem.ts";
+import { gradientsOf, oneOf, type Queries, readQuestion } from "./question.ts";
+import { describeRow } from "./rows.ts";
 import {
   DEFAULT_TOP_K,
-  type InfluenceAnswer,
-  type InfluenceRequest,
+  type Filter,
+  type InfluenceAnswers,
   indexParameters,
-  influenceAnswer,
+  influenceAnswers,
   influenceParameters,
   influenceRequest,
+  type Lists,
+  MAX_BATCH_ROWS,
+  MAX_QUERIES,
   type NeighbourRow,
+  type Row,
 } from "./schema.ts";
 import { stopwatch } from "./timing.ts";
 
-/** A request as asked: the gradient of raw float32 is typed already. */
-type Question = Omit<InfluenceRequest, "gradient"> & { gradient?: number[] | Float32Array | undefined };
+/** A request as asked, whatever its format. */
+interface Question {
+  queries: Queries;
+  /** How many queries are asked together; none where one is asked alone. */
+  batch: number | undefined;
+  topK: number;
+  filter?: Filter | undefined;
+}
 
 export const influence = new Hono<Environment>().post(
   "/v1/indexes/:index/influence",
-  answers("The most helpful and the most harmful training examples.", influenceAnswer, [400, 404, 413, 415, 503, 507]),
+  answers(
+    "The most helpful and the most harmful training examples, of one query or of each of a batch.",
+    influenceAnswers,
+    [400, 404, 413, 415, 503, 507],
+  ),
   requestBody(
-    `At most ${MAX_BODY} bytes. As ${FLOAT32_TYPE}: the R numbers as little-endian float32, topK in the query string.`,
+    `At most ${MAX_BODY} bytes and ${MAX_QUERIES} queries. As ${FLOAT32_TYPE}: the R numbers of each query as little-endian ` +
+      "float32; topK, and queries for a batch, in the query string.",
     influenceRequest,
     [JSON_TYPE, MSGPACK_TYPE],
     FLOAT32_TYPE,
@@ -36,69 +53,69 @@ export const influence = new Hono<Environment>().post(
   validated("query", influenceParameters),
   async (c) => {
     const watch = stopwatch();
-    const question = await readQuestion(c, c.req.valid("query").topK);
+    const { queries, batch, topK, filter } = await read(c, c.req.valid("query"));
     watch.lap("body");
     const index = await openIndex(hostOf(c), c.req.valid("param").index);
     watch.lap("load");
-    const { manifest } = index;
-    const row = question.query === undefined ? undefined : findRow(index, "query", question.query);
-    const gradient = row === undefined ? checkGradient(index, question.gradient ?? []) : await storedQuery(index, row);
+    const { gradients, stored } = await gradientsOf(index, queries);
+    const bitmap = filter && bitmapOf(index, filter);
     watch.lap("query");
-    const found = await index.searcher.search(gradient, question.topK);
+    const found = await index.searcher.searchBatch(gradients, topK, bitmap);
     watch.lap("search");
-    for (const [part, milliseconds] of Object.entries(found.milliseconds)) watch.part(part, milliseconds);
-    const described = (neighbours: readonly Neighbour[]): NeighbourRow[] =>
-      neighbours.map(({ row, influence }) => {
-        const { id, ...rest } = describeRow(index, "example", row);
-        return { id, influence, ...rest };
-      });
-    const result: InfluenceAnswer = {
-      index: { name: manifest.name, version: manifest.version },
-      ...(row === undefined ? {} : { query: describeRow(index, "query", row) }),
-      topK: question.topK,
-      helpful: described(found.helpful),
-      harmful: described(found.harmful),
-      exact: found.exact,
-      survivors: found.survivors,
-      rescored: found.rescored,
-    };
+    for (const part of ["scan", "refine", "read"] as const) {
+      watch.part(
+        part,
+        found.reduce((sum, { milliseconds }) => sum + milliseconds[part], 0),
+      );
+    }
+    const lists = found.map((one, at) => listsOf(index, one, stored[at]));
+    const { name, version } = index.manifest;
+    const served = { index: { name, version }, topK };
+    const result: InfluenceAnswers = batch === undefined ? { ...served, ...lists[0] } : { ...served, answers: lists };
     return answer(c, result, { "Server-Timing": watch.header(), "Cache-Control": "no-store" });
   },
 );
 
-async function readQuestion(c: Context, topK: number | undefined): Promise<Question> {
-  const body = await readBody(c);
-  if (body.kind === "float32") {
-    if (body.bytes.length % 4 !== 0) {
-      throw new Problem(
-        "invalid-gradient",
-        `gradient: expected whole float32 numbers, got ${body.bytes.length} bytes; send 4 R bytes.`,
-      );
-    }
-    return { gradient: littleEndianFloats(body.bytes), topK: topK ?? DEFAULT_TOP_K };
+async function read(
+  c: Context,
+  parameters: { topK?: number | undefined; queries?: number | undefined },
+): Promise<Question> {
+  const question = asked(await readQuestion(c, influenceRequest), parameters);
+  const { batch = 1, topK } = question;
+  if (batch * topK > MAX_BATCH_ROWS) {
+    throw new Problem(
+      "invalid-body",
+      `topK: expected at most ${Math.floor(MAX_BATCH_ROWS / batch)} for ${batch} queries, got ${topK}; ask in parts.`,
+    );
   }
-  const parsed = influenceRequest.safeParse(body.value);
-  if (parsed.success) return parsed.data;
-  const kind = parsed.error.issues[0]?.path[0] === "gradient" ? "invalid-gradient" : "invalid-body";
-  throw new Problem(kind, `${explain(parsed.error.issues, body.value)}.`);
+  return question;
 }
 
-/** The gradient as float32. Throws unless it has R finite numbers that float32 can hold. */
-function checkGradient(index: OpenIndex, gradient: number[] | Float32Array): Float32Array {
-  const { name, dimension } = index.manifest;
-  if (gradient.length !== dimension) {
-    throw new Problem(
-      "invalid-gradient",
-      `gradient: expected ${dimension} numbers, R of index ${name}, got ${gradient.length}; take those at /v1/indexes/${name}/mask.`,
-    );
+type Given = Awaited<ReturnType<typeof readQuestion<typeof influenceRequest>>>;
+
+function asked(given: Given, parameters: { topK?: number | undefined; queries?: number | undefined }): Question {
+  if ("raw" in given) {
+    const { topK = DEFAULT_TOP_K, queries: batch } = parameters;
+    return { queries: { raw: given.raw, count: batch ?? 1 }, batch, topK };
   }
-  const values = gradient instanceof Float32Array ? gradient : Float32Array.from(gradient);
-  const wrong = values.findIndex((value) => !Number.isFinite(value));
-  if (wrong >= 0) {
-    throw new Problem(
-      "invalid-gradient",
-      `gradient[${wrong}]: expected a finite number within float32, got ${show(gradient[wrong])}; check the model's loss.`,
-    );
-  }
-  return values;
+  const { gradient, query, gradients, queries: ids, topK, filter } = given.value;
+  if (gradients) return { queries: { gradients, name: "gradients" }, batch: gradients.length, topK, filter };
+  if (ids) return { queries: { ids }, batch: ids.length, topK, filter };
+  return { queries: oneOf(gradient, query), batch: undefined, topK, filter };
+}
+
+function listsOf(index: OpenIndex, found: SearchAnswer, query: Row | undefined): Lists {
+  const described = (neighbours: readonly Neighbour[]): NeighbourRow[] =>
+    neighbours.map(({ row, influence }) => {
+      const { id, ...rest } = describeRow(index, "example", row);
+      return { id, influence, ...rest };
+    });
+  return {
+    ...(query === undefined ? {} : { query }),
+    helpful: described(found.helpful),
+    harmful: described(found.harmful),
+    exact: found.exact,
+    survivors: found.survivors,
+    rescored: found.rescored,
+  };
 }

@@ -1,10 +1,10 @@
 /** One version of one index, loaded: its searcher, what is known of its rows, and how to read what stays in the bucket. */
 import { Unpackr } from "msgpackr";
 import * as z from "zod";
-import { crc32 } from "./core/crc32.ts";
 import { imageRange, offsetsRange } from "./core/image-pack.ts";
 import { FILES, fileKey, type Manifest, type Metadata } from "./core/manifest.ts";
 import { addressesOf, fitting, type Tier } from "./core/resident.ts";
+import { RowReader } from "./core/row-reader.ts";
 import { openTier, type Searcher } from "./core/search.ts";
 import { CorruptIndexError, type IndexSource } from "./core/source.ts";
 import { workerKernel } from "./kernel.ts";
@@ -162,17 +162,13 @@ export function rowOf(metadata: Metadata, row: number): Row {
   return described;
 }
 
-/** The compressed gradient of stored query `row`, [R], checked. */
-export async function storedQuery(index: OpenIndex, row: number): Promise<Float32Array> {
+/** The compressed gradients of stored queries, [R] each, in few reads, each row checked. */
+export async function storedQueries(index: OpenIndex, rows: readonly number[]): Promise<Float32Array[]> {
   const { manifest, source, queryChecksums } = index;
-  const length = 4 * manifest.dimension;
-  const bytes = await source.range(FILES.queries, row * length, length);
-  const got = crc32(bytes);
-  if (got !== queryChecksums[row]) {
-    const key = fileKey(manifest.name, manifest.version, FILES.queries);
-    throw new CorruptIndexError(`${key} (row ${row})`, `crc32 ${queryChecksums[row]}`, `crc32 ${got}`);
-  }
-  return littleEndianFloats(bytes);
+  const gradients = new Map<number, Float32Array>();
+  const reader = new RowReader(source, FILES.queries, manifest.dimension, queryChecksums, 0);
+  await reader.read([...new Set(rows)], (row, values) => gradients.set(row, values));
+  return rows.flatMap((row) => gradients.get(row) ?? []);
 }
 
 /** Little-endian float32 as a typed array, without copying where the bytes are aligned. */

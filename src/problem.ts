@@ -17,6 +17,8 @@ const KINDS = {
   "unknown-index": [404, "Unknown index"],
   "unknown-query": [404, "Unknown query"],
   "unknown-example": [404, "Unknown example"],
+  "unknown-column": [404, "Unknown column"],
+  "unknown-value": [404, "Unknown value"],
   "unknown-version": [404, "Version not served"],
   "missing-file": [404, "No such file in this index"],
   "method-not-allowed": [405, "Method not allowed"],

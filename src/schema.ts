@@ -1,10 +1,18 @@
 /** The shapes of the API: every request that it takes and every answer that it gives. Types are inferred, OpenAPI is generated. */
 import * as z from "zod";
 import { indexName, manifestSchema, versionName } from "./core/manifest.ts";
+import { QUERIES_AT_ONCE } from "./core/resident.ts";
 
 export const MAX_TOP_K = 1000;
 export const DEFAULT_TOP_K = 10;
 export const MAX_PAGE = 200;
+/** Queries of a batch, and of all its answers together the length of one list: what an isolate can hold and send. */
+export const MAX_QUERIES = QUERIES_AT_ONCE;
+export const MAX_BATCH_ROWS = 20_000;
+/** Values and ids that a filter may list, and groups that influence is summed over. */
+export const MAX_VALUES = 1_000;
+export const MAX_IDS = 10_000;
+export const MAX_GROUPS = 10_000;
 
 const topKRule = { error: `expected an integer from 1 to ${MAX_TOP_K}` };
 const topK = z.int(topKRule).min(1, topKRule).max(MAX_TOP_K, topKRule);
@@ -32,33 +40,103 @@ export const versionParameter = z.object({
     .meta({ description: "The version wanted; with it, the answer may be cached for ever." }),
 });
 
+const cell = z.union([z.number(), z.string(), z.boolean(), z.null()], {
+  error: "expected a number, a string, true, false or null",
+});
+export type Cell = z.infer<typeof cell>;
+
+/** A list of 1 to `most` values; `what` names them. */
+function listOf<Item extends z.ZodType>(item: Item, most: number, what: string) {
+  const rule = { error: `expected an array of 1 to ${most} ${what}` };
+  return z.array(item, rule).min(1, rule).max(most, rule);
+}
+
+const gradient = z.array(finite, { error: "expected an array of numbers" });
+const queryId = z.string({ error: "expected the id of a stored query as a string" });
+const columnName = z
+  .string({ error: "expected the name of a column as a string" })
+  .meta({ description: "Name of a column of the training examples.", example: "label" });
+
+const filterSchema = z
+  .strictObject(
+    {
+      column: columnName.optional(),
+      values: listOf(cell, MAX_VALUES, "values").optional().meta({ description: "Any of these, equal in type too." }),
+      ids: listOf(z.string({ error: "expected an id as a string" }), MAX_IDS, "ids").optional(),
+    },
+    { error: "expected an object of column and values, or of ids" },
+  )
+  .refine(
+    ({ column, values, ids }) =>
+      (column === undefined) === (values === undefined) && (ids === undefined) !== (column === undefined),
+    { error: "expected an object of column and values, or of ids" },
+  )
+  .meta({
+    ref: "Filter",
+    description: "Only these training examples count: those of the values in the column, or those of the ids.",
+    example: { column: "label", values: [3, 8] },
+  });
+export type Filter = z.infer<typeof filterSchema>;
+
+/** One query: the gradient, or the id of a stored one. */
+const oneQuery = {
+  gradient: gradient.optional().meta({
+    description: "[R] the compressed gradient of the query's loss: its values at the coordinates of …/mask.",
+  }),
+  query: queryId.optional().meta({ description: "Id of a stored query (…/queries), in place of a gradient." }),
+};
+
 /** What POST …/influence takes as JSON or MessagePack. */
 export const influenceRequest = z
   .strictObject(
     {
-      gradient: z.array(finite, { error: "expected an array of numbers" }).optional().meta({
-        description: "[R] the compressed gradient of the query's loss: its values at the coordinates of …/mask.",
+      ...oneQuery,
+      gradients: listOf(gradient, MAX_QUERIES, "gradients").optional().meta({
+        description: "[queries][R] a batch: every training example is read once for all of them.",
       }),
-      query: z
-        .string({ error: "expected the id of a stored query as a string" })
-        .optional()
-        .meta({ description: "Id of a stored query (…/queries), in place of a gradient." }),
-      topK: topK.default(DEFAULT_TOP_K).meta({ description: "Length of each of the two lists." }),
+      queries: listOf(queryId, MAX_QUERIES, "ids of stored queries").optional().meta({
+        description: "A batch of stored queries.",
+      }),
+      topK: topK.default(DEFAULT_TOP_K).meta({
+        description: `Length of each of the two lists; times the queries of a batch at most ${MAX_BATCH_ROWS}.`,
+      }),
+      filter: filterSchema.optional(),
     },
-    { error: "expected an object of gradient or query, and topK" },
+    { error: "expected an object of gradient, query, gradients or queries, with topK and filter" },
   )
-  .refine((body) => (body.gradient === undefined) !== (body.query === undefined), {
-    error: "expected either gradient or query",
-  })
+  .refine(
+    ({ gradient, query, gradients, queries }) =>
+      [gradient, query, gradients, queries].filter((given) => given !== undefined).length === 1,
+    { error: "expected either gradient, query, gradients or queries" },
+  )
   .meta({ ref: "InfluenceRequest", example: { query: "test-05955", topK: 10 } });
 export type InfluenceRequest = z.infer<typeof influenceRequest>;
 
 /** The query string of POST …/influence; for a body of raw float32, which has no place for it. */
 export const influenceParameters = z.object({
   topK: wholeParameter(1, MAX_TOP_K).optional().meta({ description: "topK, when the body is raw float32." }),
+  queries: wholeParameter(1, MAX_QUERIES)
+    .optional()
+    .meta({ description: "Makes a body of raw float32 a batch of so many queries, [queries][R]." }),
 });
 
-const cell = z.union([z.number(), z.string(), z.boolean(), z.null()]);
+/** What POST …/groups takes as JSON or MessagePack. */
+export const groupsRequest = z
+  .strictObject(
+    { ...oneQuery, column: columnName, filter: filterSchema.optional() },
+    { error: "expected an object of gradient or query, and column, with filter" },
+  )
+  .refine(({ gradient, query }) => (gradient === undefined) !== (query === undefined), {
+    error: "expected either gradient or query",
+  })
+  .meta({ ref: "GroupsRequest", example: { query: "test-05955", column: "label" } });
+export type GroupsRequest = z.infer<typeof groupsRequest>;
+
+/** The query string of POST …/groups. */
+export const groupsParameters = z.object({
+  column: columnName.optional().meta({ description: "column, when the body is raw float32." }),
+});
+
 const row = z.object({
   id: z.string(),
   image: z.string().exactOptional().meta({ description: "Path of its image, when the index has images." }),
@@ -80,19 +158,56 @@ const neighbourSchema = row
   .meta({ ref: "Neighbour" });
 export type NeighbourRow = z.infer<typeof neighbourSchema>;
 
-export const influenceAnswer = z
+const servedIndex = z.object({ name: z.string(), version: z.string() });
+const askedQuery = rowSchema.optional().meta({ description: "The stored query, when one was asked for." });
+
+const listsSchema = z
   .object({
-    index: z.object({ name: z.string(), version: z.string() }),
-    query: rowSchema.optional().meta({ description: "The stored query, when one was asked for." }),
-    topK: z.int(),
+    query: askedQuery,
     helpful: z.array(neighbourSchema).meta({ description: "Most negative influence first." }),
     harmful: z.array(neighbourSchema).meta({ description: "Most positive influence first." }),
     exact: z.boolean().meta({ description: "True when members and order are proved, not only likely." }),
     survivors: z.int().meta({ description: "Rows that the bound could not exclude." }),
     rescored: z.int().meta({ description: "Rows read in full precision." }),
   })
-  .meta({ ref: "InfluenceAnswer" });
+  .meta({ ref: "Lists" });
+export type Lists = z.infer<typeof listsSchema>;
+
+const influenceAnswer = listsSchema.extend({ index: servedIndex, topK: z.int() }).meta({ ref: "InfluenceAnswer" });
 export type InfluenceAnswer = z.infer<typeof influenceAnswer>;
+const batchAnswer = z
+  .object({
+    index: servedIndex,
+    topK: z.int(),
+    answers: z.array(listsSchema).meta({ description: "One of each query, in the order asked." }),
+  })
+  .meta({ ref: "BatchAnswer" });
+export const influenceAnswers = z.union([influenceAnswer, batchAnswer]);
+export type InfluenceAnswers = z.infer<typeof influenceAnswers>;
+
+const groupSchema = z
+  .object({
+    value: cell,
+    count: z.int().meta({ description: "Training examples of this value." }),
+    sum: z.number().meta({ description: "The sum of their influences: negative is helpful." }),
+    mean: z.number(),
+    error: z.number().meta({
+      description: "The sum is within this of the float32 rows' own; 0 up to rounding where they are held in memory.",
+    }),
+  })
+  .meta({ ref: "Group" });
+export type Group = z.infer<typeof groupSchema>;
+
+export const groupsAnswer = z
+  .object({
+    index: servedIndex,
+    query: askedQuery,
+    column: z.string(),
+    rows: z.int().meta({ description: "Training examples summed: all n, or those of the filter." }),
+    groups: z.array(groupSchema).meta({ description: "One of each value in the column, the most helpful sum first." }),
+  })
+  .meta({ ref: "Groups" });
+export type GroupsAnswer = z.infer<typeof groupsAnswer>;
 
 /** GET /v1/indexes/{index}: the manifest, and where its parts are. */
 export const indexSchema = manifestSchema

@@ -80,6 +80,7 @@ describe("what is published", () => {
       "/v1/indexes/{index}/examples/{id}",
       "/v1/indexes/{index}/examples/{id}/image",
       "/v1/indexes/{index}/gradient.onnx",
+      "/v1/indexes/{index}/groups",
       "/v1/indexes/{index}/influence",
       "/v1/indexes/{index}/mask",
       "/v1/indexes/{index}/queries",
@@ -87,9 +88,11 @@ describe("what is published", () => {
       "/v1/indexes/{index}/queries/{id}/image",
     ]);
     const types = ["application/json", "application/msgpack", "application/octet-stream"];
-    const operation = Object(paths)["/v1/indexes/{index}/influence"].post;
-    expect(Object.keys(operation.requestBody.content)).toEqual(types);
-    expect(Object.keys(operation.responses)).toEqual(["200", "400", "404", "413", "415", "503", "507"]);
+    for (const path of ["influence", "groups"]) {
+      const operation = Object(paths)[`/v1/indexes/{index}/${path}`].post;
+      expect(Object.keys(operation.requestBody.content)).toEqual(types);
+      expect(Object.keys(operation.responses)).toEqual(["200", "400", "404", "413", "415", "503", "507"]);
+    }
   });
 });
 

@@ -10,6 +10,7 @@ beforeAll(async () => {
 });
 
 const influence = "/v1/indexes/digits/influence";
+const groups = "/v1/indexes/digits/groups";
 const posted = (type: string | undefined, body: BodyInit): RequestInit => ({
   method: "POST",
   headers: type === undefined ? {} : { "Content-Type": type },
@@ -17,6 +18,8 @@ const posted = (type: string | undefined, body: BodyInit): RequestInit => ({
 });
 const asJson = (value: unknown) => posted("application/json", JSON.stringify(value));
 const msgpack = (...bytes: number[]) => posted("application/msgpack", new Uint8Array(bytes));
+const filtered = (filter: unknown) => asJson({ query: "test-1", filter });
+const zeros = (count: number) => Array(count).fill(0);
 const gradient = (change: Record<number, unknown>) => ({ gradient: Object.assign(Array(32).fill(0.5), change) });
 
 /** Path, request, status, kind, and what the sentence must say. */
@@ -51,15 +54,15 @@ const cases: [string, RequestInit, number, string, RegExp][] = [
     "invalid-parameter",
     /^topK: expected an integer from 1 to 1000, got /,
   ]),
-  [influence, asJson({}), 400, "invalid-body", /expected either gradient or query, got {}/],
-  [influence, asJson({ query: "test-1", ...gradient({}) }), 400, "invalid-body", /expected either gradient or query/],
+  [influence, asJson({}), 400, "invalid-body", /expected either gradient, query, gradients or queries, got {}/],
+  [influence, asJson({ query: "test-1", ...gradient({}) }), 400, "invalid-body", /expected either gradient, query/],
   [influence, asJson({ query: 1 }), 400, "invalid-body", /query: expected the id of a stored query as a string, got 1/],
   [
     influence,
     asJson({ query: "test-1", k: 3 }),
     400,
     "invalid-body",
-    /expected an object of gradient or query, and topK/,
+    /expected an object of gradient, query, gradients or queries, with topK and filter/,
   ],
   [influence, asJson([1]), 400, "invalid-body", /expected an object/],
   [influence, asJson(null), 400, "invalid-body", /expected an object.*got null/],
@@ -87,6 +90,131 @@ const cases: [string, RequestInit, number, string, RegExp][] = [
   [influence, msgpack(0xd4, 0x72, 0x40), 400, "invalid-body", /a value of type 0xd4/],
   [influence, msgpack(0x80, 0x80), 400, "invalid-body", /1 bytes after the value/],
   [influence, msgpack(0x01), 400, "invalid-body", /expected an object.*got 1/],
+  [
+    influence,
+    asJson({ queries: ["test-1"], ...gradient({}) }),
+    400,
+    "invalid-body",
+    /expected either gradient, query, gradients or queries/,
+  ],
+  [influence, asJson({ queries: [] }), 400, "invalid-body", /queries: expected an array of 1 to 256 ids.*got \[\]/],
+  [
+    influence,
+    asJson({ queries: Array(257).fill("test-1") }),
+    400,
+    "invalid-body",
+    /queries: expected an array of 1 to 256/,
+  ],
+  [influence, asJson({ queries: ["test-1", 2] }), 400, "invalid-body", /queries\[1\]: expected the id.*got 2/],
+  [influence, asJson({ queries: ["test-1", "test-99"] }), 404, "unknown-query", /got "test-99"/],
+  [influence, asJson({ gradients: [] }), 400, "invalid-gradient", /gradients: expected an array of 1 to 256 gradients/],
+  [
+    influence,
+    asJson({ gradients: Array(257).fill([]) }),
+    400,
+    "invalid-gradient",
+    /gradients: expected an array of 1 to 256/,
+  ],
+  [
+    influence,
+    asJson({ gradients: [zeros(32), zeros(31)] }),
+    400,
+    "invalid-gradient",
+    /gradients\[1\]: expected 32 numbers/,
+  ],
+  [
+    influence,
+    asJson({ gradients: [zeros(32), 5] }),
+    400,
+    "invalid-gradient",
+    /gradients\[1\]: expected an array.*got 5/,
+  ],
+  [
+    influence,
+    asJson({ gradients: [[...zeros(31), 1e39]] }),
+    400,
+    "invalid-gradient",
+    /gradients\[0\]\[31\]: .*float32, got 1e\+39/,
+  ],
+  [
+    influence,
+    asJson({ queries: Array(100).fill("test-1"), topK: 201 }),
+    400,
+    "invalid-body",
+    /topK: expected at most 200 for 100 queries, got 201/,
+  ],
+  [
+    `${influence}?queries=2`,
+    posted("application/octet-stream", new Uint8Array(128)),
+    400,
+    "invalid-gradient",
+    /expected 2 times 32 numbers.*got 32/,
+  ],
+  [
+    `${influence}?queries=257`,
+    posted("application/octet-stream", new Uint8Array(128)),
+    400,
+    "invalid-parameter",
+    /queries: expected an integer from 1 to 256/,
+  ],
+  [influence, filtered(7), 400, "invalid-body", /filter: expected an object of column and values, or of ids, got 7/],
+  [influence, filtered({}), 400, "invalid-body", /filter: expected an object of column and values, or of ids/],
+  [influence, filtered({ column: "label" }), 400, "invalid-body", /filter: expected an object of column and values/],
+  [influence, filtered({ values: [1] }), 400, "invalid-body", /filter: expected an object of column and values/],
+  [influence, filtered({ column: "label", values: [1], ids: ["train-1"] }), 400, "invalid-body", /filter: expected/],
+  [influence, filtered({ column: "label", value: 1 }), 400, "invalid-body", /filter: expected an object of column/],
+  [
+    influence,
+    filtered({ column: 1, values: [1] }),
+    400,
+    "invalid-body",
+    /filter\.column: expected the name of a column/,
+  ],
+  [
+    influence,
+    filtered({ column: "label", values: [[]] }),
+    400,
+    "invalid-body",
+    /filter\.values\[0\]: expected a number/,
+  ],
+  [
+    influence,
+    filtered({ column: "label", values: zeros(1001) }),
+    400,
+    "invalid-body",
+    /values: expected.*1 to 1000 values/,
+  ],
+  [
+    influence,
+    filtered({ ids: Array(10_001).fill("train-1") }),
+    400,
+    "invalid-body",
+    /ids: expected an array of 1 to 10000/,
+  ],
+  [influence, filtered({ ids: [] }), 400, "invalid-body", /filter\.ids: expected an array of 1 to 10000 ids/],
+  [influence, filtered({ column: "lable", values: [1] }), 404, "unknown-column", /label, flipped, was.*got "lable"/],
+  [influence, filtered({ column: "constructor", values: [1] }), 404, "unknown-column", /got "constructor"/],
+  [influence, filtered({ column: "label", values: [1, "3"] }), 404, "unknown-value", /filter\.values\[1\]: .*got "3"/],
+  [influence, filtered({ ids: ["train-1", "test-1"] }), 404, "unknown-example", /filter\.ids\[1\]: .*got "test-1"/],
+  [groups, asJson({ query: "test-1" }), 400, "invalid-body", /column: expected the name of a column.*got nothing/],
+  [groups, asJson({ column: "label" }), 400, "invalid-body", /expected either gradient or query/],
+  [groups, asJson({ query: "test-1", column: "text" }), 404, "unknown-column", /label, flipped, was.*got "text"/],
+  [
+    groups,
+    asJson({ query: "test-1", column: "label", topK: 3 }),
+    400,
+    "invalid-body",
+    /expected an object of gradient/,
+  ],
+  [groups, asJson({ gradient: [1], column: "label" }), 400, "invalid-gradient", /gradient: expected 32 numbers.*got 1/],
+  [groups, asJson({ query: "test-99", column: "label" }), 404, "unknown-query", /got "test-99"/],
+  [
+    groups,
+    posted("application/octet-stream", new Uint8Array(128)),
+    400,
+    "invalid-parameter",
+    /column: expected a name in the query string, got none/,
+  ],
   [influence, {}, 405, "method-not-allowed", /expected POST, got GET/],
   ["/v1/indexes", { method: "DELETE" }, 405, "method-not-allowed", /expected GET, HEAD, got DELETE/],
   ["/v2", {}, 404, "unknown-route", /GET \/v2/],

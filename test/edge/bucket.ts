@@ -62,12 +62,12 @@ export function ask(path: string, init?: RequestInit): Promise<Response> {
 }
 
 /** A question to an index, as JSON. */
-export function askInfluence(index: string, body: unknown): Promise<Response> {
-  return ask(`/v1/indexes/${index}/influence`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  });
+export const askInfluence = (index: string, body: unknown) => post(`/v1/indexes/${index}/influence`, body);
+export const askGroups = (index: string, body: unknown) => post(`/v1/indexes/${index}/groups`, body);
+
+function post(path: string, body: unknown): Promise<Response> {
+  const headers = { "Content-Type": "application/json" };
+  return ask(path, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
 /** Moves the Worker's calendar on, past every age that it waits for. */

@@ -13,13 +13,27 @@ export function queryOf(which: Which, row: number): Float32Array {
   return floatsOf(which, FILES.queries).slice(R * row, R * (row + 1));
 }
 
-/** Both lists: rows and influences, −q·p, the strongest first. */
-export function bruteForce(which: Which, query: Float32Array, topK: number) {
+/** −q·p of every row, in float64. */
+export function influences(which: Which, query: Float32Array): number[] {
   const rows = floatsOf(which, FILES.rows);
-  const all = Array.from({ length: rows.length / R }, (_, row) => {
+  return Array.from({ length: rows.length / R }, (_, row) => {
     let dot = 0;
     for (let j = 0; j < R; j++) dot += rows[R * row + j] * query[j];
-    return { id: `train-${row}`, influence: -dot };
-  }).sort((a, b) => a.influence - b.influence);
-  return { helpful: all.slice(0, topK), harmful: all.reverse().slice(0, topK) };
+    return -dot;
+  });
+}
+
+/** Both lists, the strongest first: ids and influences of the rows that `counts` lets through. */
+export function bruteForce(which: Which, query: Float32Array, topK: number, counts = (_row: number) => true) {
+  const all = influences(which, query)
+    .map((influence, row) => ({ id: `train-${row}`, influence }))
+    .filter((_, row) => counts(row))
+    .sort((a, b) => a.influence - b.influence);
+  return {
+    helpful: all.filter(({ influence }) => influence < 0).slice(0, topK),
+    harmful: all
+      .reverse()
+      .filter(({ influence }) => influence > 0)
+      .slice(0, topK),
+  };
 }
