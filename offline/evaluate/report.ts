@@ -1,7 +1,8 @@
 /** RESULTS.md: a table for every experiment that has results, with what it was measured on and how long that took. */
 import { join } from "node:path";
 import { readResults } from "./experiment.ts";
-import { summarised, tableOf } from "./table.ts";
+import { REPORT_TABLES } from "./report-tables.ts";
+import { pivotOf, summarised, tableOf } from "./table.ts";
 import { cheapAgainstDense, dropoutAgainstExact } from "./verdict.ts";
 
 /**
@@ -21,7 +22,9 @@ export function reportOf(runs: string, names: readonly string[], remarks: string
       `## ${name}: ${title}`,
       `${date}, ${machine.processor}, ${machine.threads} threads, Node ${machine.node}: ${Math.round(seconds)} s. Settings: ${given.join("; ")}.`,
       remark(name).trim(),
-      tableOf(summarised(measurements)),
+      ...(REPORT_TABLES[name]?.map((pivot) => pivotOf(summarised(measurements), pivot)) ?? [
+        tableOf(summarised(measurements)),
+      ]),
     ].filter((part) => part !== "");
   });
   const [agreement, mislabeled, lds] = ["agreement", "mislabeled", "lds"].map((name) => readResults(join(runs, name)));

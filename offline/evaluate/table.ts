@@ -63,3 +63,46 @@ export function tableOf(summaries: readonly Summary[]): string {
     ),
   ].join("\n");
 }
+
+export interface Pivot {
+  caption: string;
+  /** Keys of what was measured: one names the lines, the others together the columns. */
+  rows: string;
+  columns: readonly string[];
+  value: string;
+  /** One table for each value of this key. */
+  split?: string;
+  only?: (of: Measurement["of"]) => boolean;
+}
+
+/** One figure of many measurements, as a Markdown table with its caption above. Empty if nothing was measured. */
+export function pivotOf(summaries: readonly Summary[], pivot: Pivot): string {
+  const { caption, rows, columns, value, split, only } = pivot;
+  const chosen = summaries.filter(({ of, values }) => values[value] && (!only || only(of)));
+  if (split) {
+    const parts = [...new Set(chosen.map(({ of }) => of[split]))];
+    const { split: _, ...plain } = pivot;
+    return parts
+      .map((part) => {
+        const own = (of: Measurement["of"]) => of[split] === part && (!only || only(of));
+        return pivotOf(chosen, { ...plain, caption: `${caption}: ${part}`, only: own });
+      })
+      .join("\n\n");
+  }
+  const columnOf = (of: Measurement["of"]) => columns.map((key) => `${of[key] ?? ""}`).join(", ");
+  const names = [...new Set(chosen.map(({ of }) => columnOf(of)))];
+  const lines = [...new Set(chosen.map(({ of }) => of[rows]))];
+  if (lines.length === 0) return "";
+  const cell = (row: string | number | undefined, name: string) => {
+    const found = chosen.find(({ of }) => of[rows] === row && columnOf(of) === name)?.values[value];
+    return found ? spread(found) : "–";
+  };
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  return [
+    `**${caption}**`,
+    "",
+    line([rows, ...names]),
+    line(["---", ...names.map(() => "---:")]),
+    ...lines.map((row) => line([String(row), ...names.map((name) => cell(row, name))])),
+  ].join("\n");
+}

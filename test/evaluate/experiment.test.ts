@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { type Experiment, type Measurement, readResults, runExperiment } from "../../offline/evaluate/experiment.ts";
 import { plotOf } from "../../offline/evaluate/plot.ts";
 import { reportOf } from "../../offline/evaluate/report.ts";
-import { summarised, tableOf } from "../../offline/evaluate/table.ts";
+import { pivotOf, summarised, tableOf } from "../../offline/evaluate/table.ts";
 import type { Progress } from "../../offline/progress.ts";
 
 const silent: Progress = { step: () => ({ advance: () => {}, done: () => {} }), skipped: () => {}, note: () => {} };
@@ -63,6 +63,25 @@ describe("a table", () => {
     expect(summary?.values.AUC?.deviation).toBeCloseTo(Math.SQRT2 / 10, 12);
     expect(summary?.values.AUC?.count).toBe(2);
     expect(tableOf([summary!]).split("\n").at(-1)).toBe("| digits | <dropout> | 4 | 0.600 ± 0.141 |");
+  });
+});
+
+describe("a pivot", () => {
+  test("one line for each value of a key, the others across, dashes where nothing was measured", () => {
+    const summaries = summarised([
+      measured(1, 0.5),
+      { ...measured(1, 0.25), of: { ...of, R: 16 } },
+      { ...measured(1, 0.75), of: { ...of, method: "none", R: 16 } },
+    ]);
+    const pivot = { caption: "AUC", rows: "method", columns: ["R"], value: "AUC", split: "task" };
+    expect(pivotOf(summaries, pivot).split("\n")).toEqual([
+      "**AUC: digits**",
+      "",
+      "| method | 4 | 16 |",
+      "| --- | ---: | ---: |",
+      "| <dropout> | 0.500 | 0.250 |",
+      "| none | – | 0.750 |",
+    ]);
   });
 });
 

@@ -1,4 +1,7 @@
 /** `cost`: seconds and memory to compress (Tables 8 and 11), and to precondition (Table 10), against n and d. */
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import * as z from "zod";
 
 import type { Layer } from "../../../src/core/mask.ts";
 import { random } from "../../../src/core/random.ts";
@@ -49,7 +52,12 @@ export function cost({ counts, inputs, r, repeats, graph }: CostSize): Experimen
   };
 }
 
+// Collecting by hand, so that what is left is what is held.
+setFlagsFromString("--expose-gc");
+const collectGarbage = z.custom<() => void>((value) => typeof value === "function").parse(runInNewContext("gc"));
+
 const heldBytes = () => {
+  collectGarbage();
   const { arrayBuffers, heapUsed } = process.memoryUsage();
   return arrayBuffers + heapUsed;
 };
@@ -87,9 +95,11 @@ async function measure(n: number, inputs: number, r: number, repeats: number): P
         calibrationRows,
         factored: (position) => 1 / (1 + (position % inputs)),
       });
+      const making = performance.now() - started;
       held = Math.max(held, heldBytes() - before);
+      const applying = performance.now();
       const compressed = await made.apply(values, n + 1);
-      seconds.push((performance.now() - started) / 1000);
+      seconds.push((making + performance.now() - applying) / 1000);
       if (name === "dropout") kept = compressed;
     }
     add(name, "compress", seconds, held / 1e6);
