@@ -180,11 +180,17 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
   };
 
   function fromRuns(kept: readonly number[], image: number[], out: number[]): Value {
-    const rows = runs(b, t, image, out);
-    const entries = kept.map((position) => ({ offset: position % size, pair: t.channels(position) }));
-    return b.concat(
-      chunks(entries, positions).map((run) => b.sum(b.mul(rows.image(run), rows.delta(run)), [1])),
-      0,
+    const sums = runs(b, t, image, out);
+    const columns = t.kernel.at(-1) ?? 1;
+    const entries = kept.map((position, rank) => ({ offset: position % size, pair: t.channels(position), rank }));
+    const byColumn = Array.from({ length: columns }, (_, column) =>
+      entries.filter(({ offset }) => offset % columns === column),
+    );
+    const parts = byColumn.flatMap((list, column) => chunks(list, positions).map((run) => sums(run, column)));
+    return inOrder(
+      b,
+      b.concat(parts, 0),
+      byColumn.flat().map(({ rank }) => rank),
     );
   }
 
