@@ -37,7 +37,7 @@ describe.each(COMPRESSORS.map(({ name }) => name))("%s", (name) => {
 
   test("is drawn by its seed", async () => {
     expect(await compress(name)).toEqual(await compress(name));
-    const learnt = name === "none" || name === "PCA" || name === "LoGra, PCA start";
+    const learnt = name === "none" || name === "PCA" || name === "LoGra, PCA start" || name === "eigenbasis dropout";
     const other = await compress(name, { seed: 2 });
     if (learnt) expect(other).toEqual(await compress(name));
     else expect(other).not.toEqual(await compress(name));
@@ -158,6 +158,19 @@ describe("learnt projections", () => {
     const gram = times(transposed(g), g);
     const { values: eigenvalues } = await leadingEigenvectors(Float64Array.from(gram.flat()), d, 7);
     expect(kept / eigenvalues.reduce((a, b) => a + b, 0)).toBeCloseTo(1, 4);
+  });
+
+  test("eigenbasis dropout: orthonormal, and of all such entries those with the largest product of eigenvalues", async () => {
+    const p = await matrixFor("eigenbasis dropout", { r: 12 });
+    const identity = p[0]!.map((_, i) => p[0]!.map((_, j) => Number(i === j)));
+    expect(relativeDifference(times(transposed(p), p).flat(), identity)).toBeLessThan(1e-4);
+    // With every entry kept it is a rotation: nothing is lost.
+    const whole = await compress("eigenbasis dropout", { r: 60 });
+    const sum = (list: Float32Array) => list.reduce((total, value) => total + value * value, 0);
+    expect(sum(whole) / sum(values)).toBeCloseTo(1, 4);
+    // Twelve of them keep more of the gradients than a 3 × 4 grid does.
+    const few = sum(await compress("eigenbasis dropout", { r: 12 }));
+    expect(few).toBeGreaterThan(sum(await compress("LoGra, PCA start", { r: 12 })));
   });
 
   test("LoGra from principal components spans the leading eigenvectors of Σ G Gᵀ and Σ Gᵀ G", async () => {

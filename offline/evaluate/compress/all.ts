@@ -1,5 +1,6 @@
 /** Every compressor that the experiments compare. */
 import type { Compressor } from "./compressor.ts";
+import { eigenbasis } from "./eigenbasis.ts";
 import { fjlt } from "./fjlt.ts";
 import { gaussian } from "./gaussian.ts";
 import { grid } from "./grid.ts";
@@ -24,6 +25,7 @@ export const COMPRESSORS: readonly Compressor[] = [
   gaussian,
   logra,
   lograPca,
+  eigenbasis,
   pca,
   none,
 ];

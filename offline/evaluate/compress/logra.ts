@@ -25,7 +25,7 @@ function unpacked(view: MatrixView, values: Float32Array, rows: number): Float32
 }
 
 /** `left` [k, view.rows], `right` [l, view.columns]. */
-function twoSided(view: MatrixView, left: Float32Array, k: number, right: Float32Array, l: number): Projection {
+export function twoSided(view: MatrixView, left: Float32Array, k: number, right: Float32Array, l: number): Projection {
   const d = view.cell.length;
   const o = view.rows;
   return {
@@ -69,7 +69,7 @@ export const logra: Compressor = {
 };
 
 /** Σ G·Gᵀ [o, o] and Σ Gᵀ·G [i, i] over the calibration gradients. */
-async function covariances(view: MatrixView, { calibration, calibrationRows }: Setting) {
+export async function covariances(view: MatrixView, { calibration, calibrationRows }: Setting) {
   const { rows: o, columns: i } = view;
   const matrices = unpacked(view, calibration, calibrationRows);
   // Columns side by side: [o, rows·i] and [i, rows·o].
