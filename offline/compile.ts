@@ -190,7 +190,11 @@ export function withBatch(graph: Graph, batch: string): Graph {
   return { ...graph, inputs };
 }
 
-/** The kept coordinates of every layer, one block after another: [B, R], named `gradient`. */
+/**
+ * The kept coordinates of every layer, one block after another: [B, R], named `gradient`. Each block is turned by itself: the
+ * runtime takes the last added first, so each layer's entries are gathered as soon as its cotangent is there, and free it;
+ * a turn after the joining makes the runtime's optimiser move some blocks behind all others.
+ */
 function compressed(
   b: Builder,
   layers: readonly Layer[],
@@ -213,13 +217,13 @@ function compressed(
       b.within(`gradient of ${parameter.name}`);
       const formed =
         plan === "whole" && gradient.plan(inside).kind !== "lookup" && gradient.plan(inside).kind !== "sum";
-      const entries = formed ? held(b, gradient.whole(), parameter.shape).at(inside) : gradient.at(inside);
-      const block = b.cast(entries, ELEMENT.float32);
+      const entries = formed ? held(b, gradient.whole, parameter.shape).at(inside) : gradient.at(inside);
+      const block = b.transpose(b.cast(entries, ELEMENT.float32), [1, 0]);
       b.within("");
       return [block];
     });
   });
-  return named(b, b.transpose(b.concat(rows, 0), [1, 0]), "gradient");
+  return named(b, b.concat(rows, 1), "gradient");
 }
 
 /** The value under a name of its own. */

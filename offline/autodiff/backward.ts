@@ -85,7 +85,10 @@ export function backward(
         const before = cotangents.get(name);
         cotangents.set(name, before ? b.add(before, gradient) : gradient);
       } else if (broadcasts(node.op, position)) {
-        addGradient(name, held(b, summedPerExample(b, give(), value.shape), value.shape));
+        addGradient(
+          name,
+          held(b, () => summedPerExample(b, give(), value.shape), value.shape),
+        );
       } else throw noUse(node, name);
     }
   }

@@ -182,7 +182,7 @@ function scaled(c: RuleContext, position: number, shape: Dim[], inner: PerExampl
     );
     return b.reshape(b.sum(g, repeatedAxes, true), [b.batch, ...shape]);
   };
-  if (!sameShape(shape, inner.shape)) return held(b, gradientOfWhole(), shape);
+  if (!sameShape(shape, inner.shape)) return held(b, gradientOfWhole, shape);
   const derivative = at(b.filled(1, shape, y))?.() ?? y;
   return moved(b, inner, shape, (p) => [p], gradientOfWhole, derivative);
 }

@@ -150,26 +150,30 @@ export function summedPerExample(b: Builder, g: Value, target: readonly Dim[]): 
   return b.reshape(b.transpose(reduced, order), [b.batch, ...target]);
 }
 
-/** From the whole, [B, ...shape]. */
-export function held(b: Builder, value: Value, shape: Dim[]): PerExample {
+/**
+ * From the whole, [B, ...shape]. It is made when it is first asked for: its nodes then stand with its parameter's other nodes and
+ * run with them, so that its cotangent is freed before the next layer's is made.
+ */
+export function held(b: Builder, make: () => Value, shape: Dim[]): PerExample {
+  const whole = b.inThisScope(make);
   return {
     shape,
-    whole: () => value,
+    whole,
     at: (positions) => {
       const d = numberOf(fixed(shape));
-      const flat = b.reshape(value, [b.batch, d]);
+      const flat = b.reshape(whole(), [b.batch, d]);
       return b.transpose(positions.length === d ? flat : b.gather(flat, positions, 1), [1, 0]);
     },
     plan: () => ({ kind: "whole", cost: estimate(shape) }),
-    factors: shape.every((dim) => typeof dim === "number") ? [wholeFactors(b, value, fixed(shape))] : [],
+    factors: shape.every((dim) => typeof dim === "number") ? [wholeFactors(b, whole, fixed(shape))] : [],
   };
 }
 
-function wholeFactors(b: Builder, value: Value, shape: number[]): Factors {
+function wholeFactors(b: Builder, whole: () => Value, shape: number[]): Factors {
   const d = numberOf(shape);
   const one = () => b.constant(ELEMENT.float32, [1], [1]);
   return {
-    sums: () => ({ x: sumOfSquares(b, b.transpose(b.reshape(value, [b.batch, d]), [1, 0])), d: one(), count: one() }),
+    sums: () => ({ x: sumOfSquares(b, b.transpose(b.reshape(whole(), [b.batch, d]), [1, 0])), d: one(), count: one() }),
     rows: (position) => [position, 0],
     sizes: [d, 1],
   };
@@ -211,7 +215,7 @@ export function moved(
   return {
     shape,
     at: (positions) => {
-      if (open) return held(b, whole(), shape).at(positions);
+      if (open) return held(b, whole, shape).at(positions);
       const lists = positions.map(targets);
       const depth = Math.max(...lists.map((list) => list.length), 1);
       const layers = Array.from({ length: depth }, (_, layer) => {
@@ -230,7 +234,7 @@ export function moved(
     whole,
     plan: (positions) => inner.plan(positions.flatMap(targets)),
     factors: open
-      ? held(b, whole(), shape).factors
+      ? held(b, whole, shape).factors
       : inner.factors.map((f) => ({ ...f, rows: (position) => rowsAt(f, targets(position)[0]) })),
   };
 }

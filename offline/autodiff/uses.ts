@@ -65,7 +65,7 @@ const matmul: Use = (c, position, shape) => {
 const gemm: Use = (c, position, shape) => {
   const { b } = c;
   if (position === 2) {
-    return held(b, b.scaled(summedPerExample(b, c.d, shape), real(c.node, "beta", 1)), shape);
+    return held(b, () => b.scaled(summedPerExample(b, c.d, shape), real(c.node, "beta", 1)), shape);
   }
   const other = c.x(1 - position);
   const [ta, tb] = [integer(c.node, "transA", 0), integer(c.node, "transB", 0)];
@@ -155,7 +155,7 @@ const gather: Use = (c, position, shape) => {
 
 const biasOf = (c: RuleContext, shape: number[]): PerExample => {
   const channels = [1, ...shape, ...c.d.shape.slice(2).map(() => 1)];
-  return held(c.b, c.b.reshape(summedPerExample(c.b, c.d, channels), [c.b.batch, ...shape]), shape);
+  return held(c.b, () => c.b.reshape(summedPerExample(c.b, c.d, channels), [c.b.batch, ...shape]), shape);
 };
 
 const conv: Use = (c, position, shape) => {
