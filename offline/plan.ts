@@ -1,5 +1,5 @@
 /** What fits: for n rows and so many bytes of memory, which R, and what is then in memory. */
-import { addressesOf, type Tier } from "../src/core/resident.ts";
+import { addressesOf, BudgetError, fitting, type Tier } from "../src/core/resident.ts";
 
 /** What a tier of memory means for a query. */
 export const TIERS: Record<Tier, string> = {
@@ -48,6 +48,38 @@ export function planLines(n: number, budgetBytes: number): string[] {
       ? `${tier}: nothing fits`
       : `${tier}: R ≤ ${dimension} in ${(bytes / 1e6).toFixed(1)} MB; ${TIERS[tier]}`,
   );
+}
+
+/** What is held of an index of n rows and R coordinates. */
+export interface Chosen {
+  dimension: number;
+  /** Null where nothing of it fits. */
+  tier: Tier | null;
+  /** Rows held as float32, the longest first. */
+  longest: number;
+  /** Bytes that it takes, or, where nothing fits, the least that it needs. */
+  bytes: number;
+  /** The most rows that this R can have within the budget. */
+  mostRows: number;
+}
+
+export function choose(n: number, dimension: number, budgetBytes: number): Chosen {
+  const most = mostRows(dimension, budgetBytes, "coarse");
+  try {
+    const { tier, longest, bytes } = fitting(n, dimension, budgetBytes);
+    return { dimension, tier, longest: tier === "rows" ? n : longest, bytes, mostRows: most };
+  } catch (error) {
+    if (!(error instanceof BudgetError)) throw error;
+    return { dimension, tier: null, longest: 0, bytes: error.needed, mostRows: most };
+  }
+}
+
+/** What is held of that index, as a line of text. */
+export function chosenLine({ dimension, tier, longest, bytes, mostRows }: Chosen): string {
+  const size = `${(bytes / 1e6).toFixed(1)} MB`;
+  if (tier === null) return `R = ${dimension}: needs ${size}, does not fit; ${mostRows} rows of this R would`;
+  const rows = tier === "coarse" ? `, ${longest} of them here` : "";
+  return `R = ${dimension}: ${tier} in ${size}; ${TIERS[tier]}${rows}`;
 }
 
 /** Bytes from "64MB", "1.5GB" or a plain number. Throws RangeError. */

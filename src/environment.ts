@@ -1,15 +1,18 @@
-/** What a deployment gives the Worker (wrangler.toml), and how a request reaches the open indexes with it. */
+/** What the API is given: by a deployment (wrangler.toml), by the runtime that it is on; and how a request reaches the open indexes with it. */
 import type { Context } from "hono";
+import type { Bucket } from "./bucket.ts";
+import type { Kernel } from "./core/kernel/kernel.ts";
 import type { Host } from "./isolate.ts";
 import { Problem } from "./problem.ts";
 
 export interface Bindings {
-  BUCKET: R2Bucket;
+  BUCKET: Bucket;
   /** Bytes of index that one isolate may hold, in decimal. */
   RESIDENT_BYTES: string;
 }
 
-export type Environment = { Bindings: Bindings };
+/** The deployment's settings, and the search as this runtime compiles it: src/kernel.ts on Workers, offline/kernel.ts on Node. */
+export type Environment = { Bindings: Bindings & { kernel: Kernel } };
 
 /** Throws 503 when the deployment's settings are not usable. */
 export function hostOf(c: Context<Environment>): Host {
@@ -20,5 +23,6 @@ export function hostOf(c: Context<Environment>): Host {
       `RESIDENT_BYTES: expected a number of bytes, got "${c.env.RESIDENT_BYTES}"; set it in wrangler.toml.`,
     );
   }
-  return { bucket: c.env.BUCKET, budget, waitUntil: (promise) => c.executionCtx.waitUntil(promise) };
+  const { BUCKET: bucket, kernel } = c.env;
+  return { bucket, budget, kernel, waitUntil: (promise) => c.executionCtx.waitUntil(promise) };
 }

@@ -18,7 +18,7 @@ import {
   maskAnswer,
   versionParameter,
 } from "./schema.ts";
-import { indexNames, r2Source, readWhole, wholeBody } from "./store.ts";
+import { bucketSource, indexNames, readWhole, wholeBody } from "./store.ts";
 
 const revalidated = { "Cache-Control": "no-cache" };
 
@@ -60,7 +60,9 @@ export const indexes = new Hono<Environment>()
       const manifest = await servedVersion(hostOf(c), c.req.valid("param").index);
       const headers = cached(manifest, c.req.valid("query").version, FILES.mask);
       if (unchanged(c, headers)) return c.body(null, 304, headers);
-      const bytes = await readWhole(r2Source(c.env.BUCKET, manifest.name, manifest.version), manifest, FILES.mask);
+      const { BUCKET, kernel } = c.env;
+      const source = bucketSource(BUCKET, manifest.name, manifest.version);
+      const bytes = await readWhole(source, kernel, manifest, FILES.mask);
       if (prefers(c, [JSON_TYPE, FLOAT32_TYPE]) === FLOAT32_TYPE) {
         return c.body(new Uint8Array(bytes), 200, { ...headers, "Content-Type": FLOAT32_TYPE, Vary: "Accept" });
       }
@@ -93,7 +95,7 @@ export const indexes = new Hono<Environment>()
       }
       const headers = cached(manifest, c.req.valid("query").version, FILES.gradientGraph);
       if (unchanged(c, headers)) return c.body(null, 304, headers);
-      return c.body(await wholeBody(c.env.BUCKET, manifest, FILES.gradientGraph), 200, {
+      return c.body(await wholeBody(c.env.BUCKET, c.env.kernel, manifest, FILES.gradientGraph), 200, {
         ...headers,
         "Content-Type": "application/onnx",
         "Content-Length": String(file.bytes),

@@ -9,16 +9,19 @@
  * An open index is served while its pointer is looked at again in the background, at most once in POINTER_AGE. A new version is
  * loaded beside the old one and then replaces it; if it cannot be loaded, the old one goes on.
  */
+import type { Bucket } from "./bucket.ts";
+import type { Kernel } from "./core/kernel/kernel.ts";
 import { type Manifest, type Pointer, pointerKey } from "./core/manifest.ts";
 import { type Fit, leastBytes, type OpenIndex, openVersion, whatFits } from "./open-index.ts";
 import { Problem } from "./problem.ts";
 import { readManifest, readPointer } from "./store.ts";
 
-/** What a request lends the cache: the bucket, the budget, and a way to outlive the request. */
+/** What a request lends the cache: the bucket, the budget, the search, and a way to outlive the request. */
 export interface Host {
-  bucket: R2Bucket;
+  bucket: Bucket;
   /** Bytes that all open indexes together may hold. */
   budget: number;
+  kernel: Kernel;
   waitUntil(promise: Promise<unknown>): void;
 }
 
@@ -60,7 +63,7 @@ export async function openIndex(host: Host, name: string): Promise<OpenIndex> {
     const failure = slot.failure;
     if (failure && (failure.at >= asked || now - failure.at < RETRY_AGE)) throw failure.error;
     if (alive(slot, now)) {
-      await scheduler.wait(POLL);
+      await new Promise((wake) => setTimeout(wake, POLL));
     } else {
       const load = refresh(host, slot);
       host.waitUntil(load);
@@ -138,11 +141,11 @@ async function load(host: Host, slot: Slot, pointer: Pointer, token: { beat: num
     token.beat = Date.now();
   };
   try {
-    return await openVersion(host.bucket, manifest, fitted, progress);
+    return await openVersion(host, manifest, fitted, progress);
   } catch (error) {
     // The old version had to go to make room, and the new one is no good: the old one is still in the bucket.
     if (before && !slot.open)
-      slot.open = await openVersion(host.bucket, before, makeRoom(host.budget, slot, before), progress);
+      slot.open = await openVersion(host, before, makeRoom(host.budget, slot, before), progress);
     throw error;
   }
 }

@@ -1,16 +1,17 @@
 /** One version of one index, loaded: its searcher, what is known of its rows, and how to read what stays in the bucket. */
 import { Unpackr } from "msgpackr";
 import * as z from "zod";
+import type { Bucket } from "./bucket.ts";
 import { imageRange, offsetsRange } from "./core/image-pack.ts";
+import type { Kernel } from "./core/kernel/kernel.ts";
 import { FILES, fileKey, type Manifest, type Metadata } from "./core/manifest.ts";
 import { addressesOf, fitting, type Tier } from "./core/resident.ts";
 import { RowReader } from "./core/row-reader.ts";
 import { openTier, type Searcher } from "./core/search.ts";
 import { CorruptIndexError, type IndexSource } from "./core/source.ts";
-import { workerKernel } from "./kernel.ts";
 import { pngFault } from "./png-check.ts";
 import type { Row } from "./schema.ts";
-import { r2Source, readWhole } from "./store.ts";
+import { bucketSource, readWhole } from "./store.ts";
 
 /** Decoded metadata takes about this many times the bytes of its MessagePack (measured in V8: 3.7, for 60,000 rows of six columns). */
 const DECODED_SIZE = 4;
@@ -63,19 +64,19 @@ export function whatFits(manifest: Manifest, available: number): Fit {
  * life. Throws CorruptIndexError, or a Problem when the bucket fails.
  */
 export async function openVersion(
-  bucket: R2Bucket,
+  { bucket, kernel }: { bucket: Bucket; kernel: Kernel },
   manifest: Manifest,
   { tier, longest }: Fit,
   progress: () => void,
 ): Promise<OpenIndex> {
-  const source = r2Source(bucket, manifest.name, manifest.version);
+  const source = bucketSource(bucket, manifest.name, manifest.version);
   const loading = withProgress(source, progress);
   const stored = manifest.queries > 0;
   const [searcher, examples, queries, queryChecksums] = await Promise.all([
-    openTier(manifest, loading, workerKernel(), tier, longest),
-    readMetadata(manifest, loading, FILES.examples, manifest.n),
-    stored ? readMetadata(manifest, loading, FILES.queryMetadata, manifest.queries) : { ids: [], columns: {} },
-    stored ? readChecksums(manifest, loading) : new Uint32Array(),
+    openTier(manifest, loading, kernel, tier, longest),
+    readMetadata(kernel, manifest, loading, FILES.examples, manifest.n),
+    stored ? readMetadata(kernel, manifest, loading, FILES.queryMetadata, manifest.queries) : { ids: [], columns: {} },
+    stored ? readChecksums(kernel, manifest, loading) : new Uint32Array(),
   ]);
   const held = searcher.residentBytes + rowBytes(manifest);
   return { manifest, source, searcher, examples, queries, queryOrder: orderOf(queries), queryChecksums, bytes: held };
@@ -101,8 +102,14 @@ function withProgress(source: IndexSource, progress: () => void): IndexSource {
   };
 }
 
-async function readMetadata(manifest: Manifest, source: IndexSource, file: string, rows: number): Promise<Metadata> {
-  const decoded: unknown = msgpack.unpack(await readWhole(source, manifest, file));
+async function readMetadata(
+  kernel: Kernel,
+  manifest: Manifest,
+  source: IndexSource,
+  file: string,
+  rows: number,
+): Promise<Metadata> {
+  const decoded: unknown = msgpack.unpack(await readWhole(source, kernel, manifest, file));
   if (isMetadata(decoded, rows)) return decoded;
   const key = fileKey(manifest.name, manifest.version, file);
   throw new CorruptIndexError(key, `ids and columns of ${rows} rows`, "other contents");
@@ -123,8 +130,8 @@ function isMetadata(decoded: unknown, rows: number): decoded is Metadata {
 const CELLS = new Set(["number", "string", "boolean"]);
 const isCell = (cell: unknown): boolean => cell === null || CELLS.has(typeof cell);
 
-async function readChecksums(manifest: Manifest, source: IndexSource): Promise<Uint32Array> {
-  const bytes = await readWhole(source, manifest, FILES.queryChecksums);
+async function readChecksums(kernel: Kernel, manifest: Manifest, source: IndexSource): Promise<Uint32Array> {
+  const bytes = await readWhole(source, kernel, manifest, FILES.queryChecksums);
   if (bytes.length !== 4 * manifest.queries) {
     const key = fileKey(manifest.name, manifest.version, FILES.queryChecksums);
     throw new CorruptIndexError(key, `${4 * manifest.queries} bytes`, `${bytes.length}`);

@@ -3,6 +3,8 @@
  * a manifest is checked against that manifest and nothing else.
  */
 
+import type { Bucket, BucketBody, GetOptions } from "./bucket.ts";
+import type { Kernel } from "./core/kernel/kernel.ts";
 import { checkListed, loadInto } from "./core/load.ts";
 import {
   FILES,
@@ -15,10 +17,9 @@ import {
   pointerSchema,
 } from "./core/manifest.ts";
 import { CorruptIndexError, type IndexSource } from "./core/source.ts";
-import { workerKernel } from "./kernel.ts";
 import { explain, Problem } from "./problem.ts";
 
-/** One R2 call; a failure of the bucket itself (not of what is asked) is 503. */
+/** One call of the bucket; a failure of the bucket itself (not of what is asked) is 503. */
 async function reach<T>(key: string, call: () => Promise<T>): Promise<T> {
   try {
     return await call();
@@ -31,7 +32,7 @@ async function reach<T>(key: string, call: () => Promise<T>): Promise<T> {
 }
 
 /** Names of all published indexes, ascending. */
-export async function indexNames(bucket: R2Bucket): Promise<string[]> {
+export async function indexNames(bucket: Bucket): Promise<string[]> {
   const names: string[] = [];
   let cursor: string | undefined;
   do {
@@ -52,13 +53,13 @@ export interface FoundPointer {
 
 /** The pointer of an index; "unchanged" when it still is the one of `etag`; null when there is no such index. */
 export async function readPointer(
-  bucket: R2Bucket,
+  bucket: Bucket,
   name: string,
   etag: string | undefined,
 ): Promise<FoundPointer | "unchanged" | null> {
   const key = pointerKey(name);
   const object = await reach(key, () =>
-    etag === undefined ? bucket.get(key) : bucket.get(key, { onlyIf: { etagDoesNotMatch: etag } }),
+    bucket.get(key, etag === undefined ? {} : { onlyIf: { etagDoesNotMatch: etag } }),
   );
   if (object === null) return null;
   if (!("body" in object)) return "unchanged";
@@ -69,11 +70,9 @@ export async function readPointer(
 }
 
 /** The manifest that a pointer names. Throws CorruptIndexError unless it has the pointer's sha256, name and version. */
-export async function readManifest(bucket: R2Bucket, name: string, pointer: Pointer): Promise<Manifest> {
+export async function readManifest(bucket: Bucket, name: string, pointer: Pointer): Promise<Manifest> {
   const key = fileKey(name, pointer.version, FILES.manifest);
-  const object = await reach(key, () => bucket.get(key));
-  if (object === null) throw new CorruptIndexError(key, "a file", "none");
-  const bytes = await object.bytes();
+  const bytes = await (await fileBody(bucket, key)).bytes();
   const digest = hex(await crypto.subtle.digest("SHA-256", bytes));
   if (digest !== pointer.manifestSha256) {
     throw new CorruptIndexError(key, `sha256 ${pointer.manifestSha256}`, digest);
@@ -89,19 +88,14 @@ export async function readManifest(bucket: R2Bucket, name: string, pointer: Poin
 }
 
 /** The files of one version in the bucket. */
-export function r2Source(bucket: R2Bucket, name: string, version: string): IndexSource {
+export function bucketSource(bucket: Bucket, name: string, version: string): IndexSource {
   return {
     async stream(file) {
-      const key = fileKey(name, version, file);
-      const object = await reach(key, () => bucket.get(key));
-      if (object === null) throw new CorruptIndexError(key, "a file", "none");
-      return object.body;
+      return (await fileBody(bucket, fileKey(name, version, file))).body;
     },
     async range(file, offset, length) {
       const key = fileKey(name, version, file);
-      const object = await reach(key, () => rangeOf(bucket, key, offset, length));
-      if (object === null) throw new CorruptIndexError(key, "a file", "none");
-      const bytes = object === "beyond" ? new Uint8Array() : await object.bytes();
+      const bytes = await rangeOf(bucket, key, { offset, length });
       if (bytes.length !== length) {
         throw new CorruptIndexError(key, `${length} bytes at ${offset}`, `${bytes.length}`);
       }
@@ -113,19 +107,32 @@ export function r2Source(bucket: R2Bucket, name: string, version: string): Index
 /** R2's code for a range that begins beyond the end. */
 const UNSATISFIABLE = "(10039)";
 
-async function rangeOf(bucket: R2Bucket, key: string, offset: number, length: number) {
+/** A file of a version. Throws CorruptIndexError where there is none. */
+async function fileBody(bucket: Bucket, key: string, options: GetOptions = {}): Promise<BucketBody> {
+  const object = await reach(key, () => bucket.get(key, options));
+  if (object === null || !("body" in object)) throw new CorruptIndexError(key, "a file", "none");
+  return object;
+}
+
+/** The bytes of a range, fewer where the file ends before. */
+async function rangeOf(bucket: Bucket, key: string, range: { offset: number; length: number }): Promise<Uint8Array> {
   try {
-    return await bucket.get(key, { range: { offset, length } });
+    return await (await fileBody(bucket, key, { range })).bytes();
   } catch (error) {
-    if (error instanceof Error && error.message.includes(UNSATISFIABLE)) return "beyond";
+    if (error instanceof Error && error.message.includes(UNSATISFIABLE)) return new Uint8Array();
     throw error;
   }
 }
 
 /** A whole file in memory, checked against the manifest's size and sha256. Throws CorruptIndexError. */
-export async function readWhole(source: IndexSource, manifest: Manifest, file: string): Promise<Uint8Array> {
+export async function readWhole(
+  source: IndexSource,
+  kernel: Kernel,
+  manifest: Manifest,
+  file: string,
+): Promise<Uint8Array> {
   const bytes = new Uint8Array(manifest.files[file]?.bytes ?? 0);
-  await loadInto(manifest, source, file, workerKernel().sha256(), bytes);
+  await loadInto(manifest, source, file, kernel.sha256(), bytes);
   return bytes;
 }
 
@@ -136,20 +143,23 @@ const verified = new Set<string>();
  * A file as it is in the bucket, not held in memory. The first time, it is read through to its end and checked before anything
  * is sent, because what has been sent cannot be taken back. Throws CorruptIndexError.
  */
-export async function wholeBody(bucket: R2Bucket, manifest: Manifest, file: string): Promise<ReadableStream> {
+export async function wholeBody(
+  bucket: Bucket,
+  kernel: Kernel,
+  manifest: Manifest,
+  file: string,
+): Promise<ReadableStream> {
   const key = fileKey(manifest.name, manifest.version, file);
   if (!verified.has(key)) {
-    await checkStreamed(manifest, r2Source(bucket, manifest.name, manifest.version), file);
+    await checkStreamed(kernel, manifest, bucketSource(bucket, manifest.name, manifest.version), file);
     verified.add(key);
   }
-  const object = await reach(key, () => bucket.get(key));
-  if (object === null) throw new CorruptIndexError(key, "a file", "none");
-  return object.body;
+  return (await fileBody(bucket, key)).body;
 }
 
-async function checkStreamed(manifest: Manifest, source: IndexSource, file: string): Promise<void> {
+async function checkStreamed(kernel: Kernel, manifest: Manifest, source: IndexSource, file: string): Promise<void> {
   const listed = checkListed(manifest, file, manifest.files[file]?.bytes ?? 0);
-  const digest = workerKernel().sha256();
+  const digest = kernel.sha256();
   let bytes = 0;
   for await (const chunk of await source.stream(file)) {
     bytes += chunk.length;

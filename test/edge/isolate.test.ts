@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, type MockInstance, test, vi } from "vites
 import { api } from "../../src/api.ts";
 import { FILES, fileKey, pointerKey } from "../../src/core/manifest.ts";
 import { POINTER_AGE } from "../../src/isolate.ts";
+import { workerKernel } from "../../src/kernel.ts";
 import { ask, askInfluence, type File, fileOf, keyOf, laterBy, publish, startAfresh, versionOf } from "./bucket.ts";
 import { bruteForce, queryOf } from "./oracle.ts";
 
@@ -13,6 +14,7 @@ beforeEach(async () => {
   logged = vi.spyOn(console, "error").mockReturnValue(undefined);
 });
 
+const kernel = workerKernel();
 let logged: MockInstance<typeof console.error>;
 
 /** Flips one bit of one object on its way into the bucket. */
@@ -63,7 +65,7 @@ async function askUnder(settings: Cloudflare.Env, index: string): Promise<Respon
     headers: { "Content-Type": "application/json" },
     body: '{"gradient":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}',
   });
-  const response = await api.fetch(request, settings, context);
+  const response = await api.fetch(request, { ...settings, kernel }, context);
   await waitOnExecutionContext(context);
   return response;
 }
@@ -222,7 +224,7 @@ describe("loading", () => {
     const stuck = new Proxy(env.BUCKET, { get: () => () => new Promise(() => {}) });
     const lost = api.fetch(
       new Request("http://edge.test/v1/indexes/digits/queries"),
-      { ...env, BUCKET: stuck },
+      { ...env, BUCKET: stuck, kernel },
       createExecutionContext(),
     );
     const waiting = askInfluence("digits", { query: "test-1" });

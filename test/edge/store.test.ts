@@ -2,7 +2,7 @@ import { env } from "cloudflare:workers";
 import { beforeAll, expect, test } from "vitest";
 import { FILES } from "../../src/core/manifest.ts";
 import { CorruptIndexError } from "../../src/core/source.ts";
-import { indexNames, r2Source, readPointer } from "../../src/store.ts";
+import { bucketSource, indexNames, readPointer } from "../../src/store.ts";
 import { fileOf, publish, startAfresh, versionOf } from "./bucket.ts";
 
 beforeAll(async () => {
@@ -10,7 +10,7 @@ beforeAll(async () => {
   await publish("digits");
 });
 
-const source = () => r2Source(env.BUCKET, "digits", versionOf("digits"));
+const source = () => bucketSource(env.BUCKET, "digits", versionOf("digits"));
 
 test("a file as a stream and in ranges is the bytes that were put", async () => {
   const bytes = fileOf("digits", FILES.rows);
