@@ -14,6 +14,7 @@ import { buildToIndex, collectStep, fitStep, publishStep } from "./pipeline.ts";
 import { progressTo } from "./progress.ts";
 import { queryFolder, type Row } from "./query.ts";
 import type { Run } from "./run.ts";
+import { addServe } from "./serve-command.ts";
 import { DEVICES, type Device } from "./session.ts";
 import { holdingRun } from "./step.ts";
 import { verify } from "./verify.ts";
@@ -217,6 +218,7 @@ stepCommand("verify", "compare compressed with exact influence on a sample of th
   });
 
 addEvaluate(program);
+addServe(program);
 
 /** One line for a person. A full disk is named as such: the system's own words do not say what becomes of the work. */
 function explained(error: unknown): string {
