@@ -10,7 +10,7 @@ import { covariances, twoSided } from "./logra.ts";
 import { gridExtents, matrixView } from "./matrix-view.ts";
 
 /** Directions that are looked at on a side, for each row or column of the grid that LoGra would keep. */
-const WIDER = 4;
+export const WIDER = 4;
 
 export const eigenbasis: Compressor = {
   name: "eigenbasis dropout",

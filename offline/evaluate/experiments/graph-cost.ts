@@ -1,7 +1,7 @@
 /**
  * What a compressor costs inside gradient.onnx, where the whole gradient never exists: one dense layer of 16 examples, its inputs x
  * and cotangents δ at hand. Dropout by the compiler's own plan; LoGra as two thin products and one of their results, which is the
- * same cost whether its factors are random or learnt.
+ * same cost whether its factors are random or learnt; eigenbasis dropout as that with more directions, of which entries are picked.
  */
 import * as ort from "onnxruntime-node";
 import { sampleWithoutReplacement } from "../../../src/core/mask.ts";
@@ -10,6 +10,7 @@ import { outerProduct } from "../../autodiff/outer.ts";
 import { type Builder, createBuilder } from "../../onnx/builder.ts";
 import { ELEMENT, type Graph, type Value } from "../../onnx/graph.ts";
 import { writeModel } from "../../onnx/model.ts";
+import { WIDER } from "../compress/eigenbasis.ts";
 import { fillNormal } from "../compress/gaussian.ts";
 import type { Measurement } from "../experiment.ts";
 import { median } from "../statistics.ts";
@@ -69,13 +70,21 @@ export async function graphCost(
       const use = { x, xAxes: [2], d, dAxes: [2], shared: 1, scale: 1, rows };
       return outerProduct(b, [width, width], use).at(kept);
     };
-    const logra: Make = (b, x, d) =>
+    const rotated = (b: Builder, x: Value, d: Value, directions: number) =>
       b.op("MatMul", [
-        b.transpose(b.op("MatMul", [x, weight(b, side)]), [0, 2, 1]),
-        b.op("MatMul", [d, weight(b, side)]),
+        b.transpose(b.op("MatMul", [x, weight(b, directions)]), [0, 2, 1]),
+        b.op("MatMul", [d, weight(b, directions)]),
       ]);
+    const logra: Make = (b, x, d) => rotated(b, x, d, side);
+    // At most four times as many directions a side, and the kept entries picked from their product.
+    const eigenbasis: Make = (b, x, d) => {
+      const directions = Math.min(width, WIDER * side);
+      const entries = b.reshape(rotated(b, x, d, directions), ["batch", directions * directions]);
+      return b.gather(entries, [...sampleWithoutReplacement(directions ** 2, r, random(1, "kept").below)], 1);
+    };
     runs.push({ what: "dropout", r, run: await timed(positions, width, dropout) });
     runs.push({ what: "LoGra", r, run: await timed(positions, width, logra) });
+    runs.push({ what: "eigenbasis dropout", r, run: await timed(positions, width, eigenbasis) });
   }
   const seconds = runs.map((): number[] => []);
   for (let round = -1; round < rounds; round++) {
