@@ -4,8 +4,11 @@ import type { OpenIndex } from "./open-index.ts";
 import { Problem, show } from "./problem.ts";
 import { type Cell, type Filter, MAX_GROUPS } from "./schema.ts";
 
+/** What is needed of an index to know its columns. */
+type Described = Pick<OpenIndex, "examples" | "manifest">;
+
 /** The values of a column, [n]. Throws 404. */
-function columnOf({ examples, manifest }: OpenIndex, name: string): readonly Cell[] {
+function columnOf({ examples, manifest }: Described, name: string): readonly Cell[] {
   if (Object.hasOwn(examples.columns, name)) return examples.columns[name];
   const known = Object.keys(examples.columns).join(", ");
   throw new Problem(
@@ -15,14 +18,14 @@ function columnOf({ examples, manifest }: OpenIndex, name: string): readonly Cel
 }
 
 /** The rows that a filter lets through, as a bitmap. Throws 404 for a column, a value or an id that the index does not have. */
-export function bitmapOf(index: OpenIndex, { column, values, ids }: Filter): Uint8Array {
+export function bitmapOf(index: Described, { column, values, ids }: Filter): Uint8Array {
   if (column === undefined) return rowsAmong(index, "filter.ids", "unknown-example", index.examples.ids, ids ?? []);
   return rowsAmong(index, "filter.values", "unknown-value", columnOf(index, column), values ?? []);
 }
 
 /** The rows whose cell is among those wanted, each of which must be there: a misspelt one would silently find nothing. */
 function rowsAmong(
-  index: OpenIndex,
+  index: Described,
   where: string,
   unknown: "unknown-example" | "unknown-value",
   cells: readonly Cell[],
@@ -47,7 +50,7 @@ function rowsAmong(
 }
 
 /** The values of a column in the order of their first rows, and of each row [n] the place of its value among them. */
-export function groupsOf(index: OpenIndex, column: string): { values: Cell[]; groups: Uint32Array } {
+export function groupsOf(index: Described, column: string): { values: Cell[]; groups: Uint32Array } {
   const cells = columnOf(index, column);
   const places = new Map<Cell, number>();
   const groups = Uint32Array.from(cells, (cell) => {

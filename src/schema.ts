@@ -8,7 +8,7 @@ export const DEFAULT_TOP_K = 10;
 export const MAX_PAGE = 200;
 /** Queries of a batch, and of all its answers together the length of one list: what an isolate can hold and send. */
 export const MAX_QUERIES = QUERIES_AT_ONCE;
-export const MAX_BATCH_ROWS = 20_000;
+export const MAX_BATCH_ROWS = 10_000;
 /** Values and ids that a filter may list, and groups that influence is summed over. */
 export const MAX_VALUES = 1_000;
 export const MAX_IDS = 10_000;

@@ -138,10 +138,10 @@ const cases: [string, RequestInit, number, string, RegExp][] = [
   ],
   [
     influence,
-    asJson({ queries: Array(100).fill("test-1"), topK: 201 }),
+    asJson({ queries: Array(100).fill("test-1"), topK: 101 }),
     400,
     "invalid-body",
-    /topK: expected at most 200 for 100 queries, got 201/,
+    /topK: expected at most 100 for 100 queries, got 101/,
   ],
   [
     `${influence}?queries=2`,
