@@ -19,8 +19,8 @@ export interface InspectedLayer {
   uncovered: string | null;
   /** Whether it is differentiated by default: constants and statistics are not. */
   trained: boolean;
-  /** How its kept coordinates would be computed at the given r, and the estimated multiply-adds per example. */
-  plans: { parameter: string; kept: number; kind: Plan["kind"]; cost: number }[];
+  /** How its kept coordinates would be computed at the given r, the estimated multiply-adds per example, and the dearer plans. */
+  plans: ({ parameter: string; kept: number } & Plan)[];
 }
 
 export interface Inspection {

@@ -41,7 +41,7 @@ export function lookup(
         `a table of shape [${shape}]: expected it to be looked up as it is, got it changed in between; leave it out`,
       );
     },
-    plan: (kept) => ({ kind: "lookup", cost: 2 * COST.row * kept.length * positions }),
+    plan: (kept) => ({ kind: "lookup", cost: 2 * COST.row * kept.length * positions, others: [] }),
     factors: [
       {
         // x is one where the index is the row's: its squares add up to how often the row is looked up.

@@ -6,6 +6,7 @@
 import type { Builder } from "../onnx/builder.ts";
 import type { Value } from "../onnx/graph.ts";
 import {
+  cheapest,
   estimate,
   examplesFirst,
   factorsOf,
@@ -66,14 +67,14 @@ export function outerProduct(b: Builder, shape: number[], use: Outer): PerExampl
 
   function plan(kept: readonly number[]): Plan {
     const moved = COST.move * (xRows + dRows) * positions;
-    const plans: Plan[] = [{ kind: "rows", cost: COST.row * kept.length * positions + moved }];
+    const plans: Omit<Plan, "others">[] = [{ kind: "rows", cost: COST.row * kept.length * positions + moved }];
     if (full <= LARGEST_BLOCK) plans.push({ kind: "whole", cost: full * positions + COST.pick * kept.length });
     if (use.shared === 1) {
       const pairs = kept.map(use.rows);
       const [left, right] = [new Set(pairs.map(([p]) => p)).size, new Set(pairs.map(([, q]) => q)).size];
       plans.push({ kind: "blocks", cost: left * right * positions + COST.pick * kept.length + moved });
     }
-    return plans.reduce((best, other) => (other.cost < best.cost ? other : best));
+    return cheapest(plans);
   }
 
   function fromRows(kept: readonly number[]): Value {

@@ -24,6 +24,15 @@ export interface Plan {
   /** From the whole; gathered rows of a product; blocks of a product; kernel offsets; a table's rows; several uses. */
   kind: "whole" | "rows" | "blocks" | "taps" | "lookup" | "sum";
   cost: number;
+  /** The plans that would cost more, cheapest first. */
+  others: { kind: Plan["kind"]; cost: number }[];
+}
+
+/** The first of those that cost least. */
+export function cheapest(plans: readonly Omit<Plan, "others">[]): Plan {
+  const [best, ...others] = [...plans].sort((a, b) => a.cost - b.cost);
+  if (!best) throw new Error("a plan: expected at least one, got none");
+  return { ...best, others };
 }
 
 /**
@@ -164,7 +173,7 @@ export function held(b: Builder, make: () => Value, shape: Dim[]): PerExample {
       const flat = b.reshape(whole(), [b.batch, d]);
       return b.transpose(positions.length === d ? flat : b.gather(flat, positions, 1), [1, 0]);
     },
-    plan: () => ({ kind: "whole", cost: estimate(shape) }),
+    plan: () => ({ kind: "whole", cost: estimate(shape), others: [] }),
     factors: shape.every((dim) => typeof dim === "number") ? [wholeFactors(b, whole, fixed(shape))] : [],
   };
 }
@@ -188,7 +197,11 @@ export function summed(b: Builder, parts: readonly PerExample[]): PerExample {
     shape: first.shape,
     at: (positions) => parts.map((part) => part.at(positions)).reduce(b.add),
     whole: () => parts.map((part) => part.whole()).reduce(b.add),
-    plan: (positions) => ({ kind: "sum", cost: parts.reduce((cost, part) => cost + part.plan(positions).cost, 0) }),
+    plan: (positions) => ({
+      kind: "sum",
+      cost: parts.reduce((cost, part) => cost + part.plan(positions).cost, 0),
+      others: [],
+    }),
     factors: parts.flatMap((part) => part.factors),
   };
 }

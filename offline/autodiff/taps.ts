@@ -8,7 +8,7 @@ import type { Builder } from "../onnx/builder.ts";
 import { type Dim, minus, plus, productOf, times } from "../onnx/dims.ts";
 import type { Value } from "../onnx/graph.ts";
 import { COST, chunks, inOrder, LARGEST_BLOCK, overPositions } from "./outer.ts";
-import { estimate, factorsOf, numberOf, type PerExample, type Plan, rowsFirst } from "./per-example.ts";
+import { cheapest, estimate, factorsOf, numberOf, type PerExample, type Plan, rowsFirst } from "./per-example.ts";
 import { runs } from "./runs.ts";
 
 export interface Taps {
@@ -124,7 +124,7 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
 
   function plan(kept: readonly number[]): Plan {
     const moved = COST.move * (channelCount + plainCount) * positions;
-    const plans: Plan[] = [{ kind: "taps", cost: SHIFTED_ROW * kept.length * positions + moved }];
+    const plans: Omit<Plan, "others">[] = [{ kind: "taps", cost: SHIFTED_ROW * kept.length * positions + moved }];
     const groups = byOffset(kept).map(
       ({ entries }) => [distinct(entries, 0).length, distinct(entries, 1).length] as const,
     );
@@ -134,7 +134,7 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
       const unfolded = COST.move * channelCount * size * positions;
       plans.push({ kind: "whole", cost: full * positions + unfolded + COST.pick * kept.length });
     }
-    return plans.reduce((best, other) => (other.cost < best.cost ? other : best));
+    return cheapest(plans);
   }
 
   function fromBlocks(kept: readonly number[]): Value {

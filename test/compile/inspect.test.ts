@@ -37,6 +37,18 @@ test("the digit classifier: its layers, axes and cost", async () => {
   expect(inspection.relativeCost).toBeGreaterThan(2);
 });
 
+test("the chosen plan is the cheapest of those that the layer has", async () => {
+  const { layers } = await inspectModel(fixture("mnist-cnn/model.onnx"));
+  const kinds = (layer: string) => {
+    const [plan] = layers.find(({ name }) => name === layer)?.plans ?? [];
+    const all = plan ? [plan, ...plan.others] : [];
+    expect(all.map(({ cost }) => cost)).toEqual(all.map(({ cost }) => cost).sort((a, b) => a - b));
+    return all.map(({ kind }) => kind).sort();
+  };
+  expect(kinds("conv2")).toEqual(["blocks", "taps", "whole"]);
+  expect(kinds("fc1")).toEqual(["blocks", "rows", "whole"]);
+});
+
 test("statistics and constants are listed, and are not trained", async () => {
   const { layers, covered } = await inspectModel(fixture("zoo/gpt2.onnx"));
   expect(covered).toBe(1);
