@@ -13,7 +13,7 @@ export interface Eigenvectors {
 /** From this size on, and for at most a quarter of the vectors, by subspace iteration: the whole decomposition costs n³. */
 const LARGE = 400;
 /** Vectors carried beside those asked for, rounds at most, and the relative change of their sum at which values count as found. */
-const [SPARE, ROUNDS, TOLERANCE] = [10, 60, 1e-7];
+const [SPARE, ROUNDS, TOLERANCE] = [10, 40, 1e-6];
 
 /** All eigenvectors, the `count` with the largest eigenvalues kept. */
 function dense(a: Float64Array, n: number, count: number): Eigenvectors {
