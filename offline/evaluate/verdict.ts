@@ -6,7 +6,13 @@ const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
 const signed = (value: number) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 
 /** What is cheaper than the projections of all d coordinates, by name as in the results. */
-const CHEAP = ["dropout", "factored importance dropout", "factored importance 8r, then SJLT", "LoGra, PCA start"];
+const CHEAP = [
+  "dropout",
+  "factored importance dropout",
+  "factored importance 8r, then SJLT",
+  "LoGra, PCA start",
+  "eigenbasis dropout",
+];
 const RIVALS = ["SJLT", "Gaussian"];
 
 /** Differences of cheap compressors from the better of SJLT and Gaussian, seed by seed: mean ± deviation. */

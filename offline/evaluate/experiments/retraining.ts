@@ -19,7 +19,7 @@ export interface RetrainingSize {
 }
 
 const ESTIMATORS = ["exact", "LiSSA, 10 iterations", "DataInf", "Hessian-free"];
-const COMPRESSORS = ["dropout", "factored importance dropout", "Gaussian", "LoGra, PCA start"];
+const COMPRESSORS = ["dropout", "factored importance dropout", "Gaussian", "eigenbasis dropout"];
 
 export function retraining({ tasks, n, m, R, without, only, seeds }: RetrainingSize): Experiment {
   return {
