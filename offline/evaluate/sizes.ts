@@ -22,7 +22,7 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
           n: 600,
           m: 40,
           totals: [256, 1024, 4096],
-          seeds: seeds(runs ?? 3),
+          seeds: seeds(runs ?? 2),
         }),
   mislabeled: (name, runs) =>
     name === "smoke"
@@ -32,12 +32,12 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
           n: 600,
           m: 200,
           R: 512,
-          seeds: seeds(runs ?? 3),
+          seeds: seeds(runs ?? 2),
         }),
   size: (name, runs) =>
     name === "smoke"
       ? size({ task: "mlp", n: 100, m: 5, totals: [4, 64], draws: runs ?? 2 })
-      : size({ task: "mlp", n: 500, m: 30, totals: [4, 16, 64, 256, 1024, 4096], draws: runs ?? 5 }),
+      : size({ task: "mlp", n: 500, m: 30, totals: [4, 16, 64, 256, 1024, 4096], draws: runs ?? 3 }),
   cost: (name) =>
     name === "smoke"
       ? cost({
@@ -68,10 +68,10 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
           R: 512,
           without: [5, 15, 25, 35],
           only: [5, 10, 15, 20],
-          seeds: seeds(runs ?? 2),
+          seeds: seeds(runs ?? 1),
         }),
   "cross-source": (name, runs) =>
     name === "smoke"
       ? crossSource({ each: 10, queriesEach: 2, R: 128, epochs: 2, seeds: seeds(runs ?? 1) })
-      : crossSource({ each: 200, queriesEach: 15, R: 2048, epochs: 20, seeds: seeds(runs ?? 3) }),
+      : crossSource({ each: 200, queriesEach: 15, R: 2048, epochs: 20, seeds: seeds(runs ?? 2) }),
 };
