@@ -189,7 +189,9 @@ test("a target fed in another shape than the compiled graph declares is refused 
   const zeros = (shape: number[]) => new Tensor("float32", new Float32Array(8).slice(0, 2 * (shape[1] ?? 1)), shape);
   const x = zeros([2, 4]);
   await expect(run({ x, target: zeros([2]) })).rejects.toThrow(/rank for input: target Got: 1 Expected: 2/);
-  await expect(run({ x, target: zeros([2, 4]) })).rejects.toThrow(/dimensions for input: target[\s\S]*Got: 4 Expected: 3/);
+  await expect(run({ x, target: zeros([2, 4]) })).rejects.toThrow(
+    /dimensions for input: target[\s\S]*Got: 4 Expected: 3/,
+  );
 });
 
 test("more coordinates than entries, or no number of them", async () => {
