@@ -37,7 +37,7 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
   size: (name, runs) =>
     name === "smoke"
       ? size({ task: "mlp", n: 100, m: 5, totals: [4, 64], draws: runs ?? 2 })
-      : size({ task: "mlp", n: 500, m: 30, totals: [4, 16, 64, 256, 1024, 4096], draws: runs ?? 3 }),
+      : size({ task: "mlp", n: 500, m: 30, totals: [1, 4, 16, 64, 256, 1024, 4096], draws: runs ?? 3 }),
   cost: (name) =>
     name === "smoke"
       ? cost({

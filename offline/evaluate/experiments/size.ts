@@ -14,7 +14,7 @@ export interface SizeSize {
   draws: number;
 }
 
-const COMPARED = ["dropout", "Gaussian", "factored importance dropout"];
+const COMPARED = ["dropout", "Gaussian", "factored importance dropout", "eigenbasis dropout"];
 
 export function size({ task, n, m, totals, draws }: SizeSize): Experiment {
   return {
