@@ -9,7 +9,7 @@ const EXPERIMENTS = {
   agreement: "per query, agreement with exact influence by compressor, R and damping",
   mislabeled: "finding 20 % flipped labels: AUC",
   size: "R from 1 to 4,096: best, worst and mean over draws",
-  cost: "seconds and memory to compress and to precondition",
+  cost: "seconds to compress and to precondition",
   lds: "linear datamodeling score, by retraining on random halves",
   retraining: "retraining without, or with only, the most influential examples",
   "cross-source": "do the most helpful passages come from the query's own source?",

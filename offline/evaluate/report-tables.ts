@@ -58,13 +58,6 @@ export const REPORT_TABLES: Record<string, readonly Pivot[]> = {
       only: (of) => of.kind === "compress",
     },
     {
-      caption: "MB held between uses, by n and d",
-      rows: "what",
-      columns: ["n", "d"],
-      value: "MB held",
-      only: (of) => of.kind === "compress",
-    },
-    {
       caption: "seconds to precondition, by n and d",
       rows: "what",
       columns: ["n", "d"],

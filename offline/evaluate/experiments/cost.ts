@@ -1,7 +1,4 @@
-/** `cost`: seconds and memory to compress (Tables 8 and 11), and to precondition (Table 10), against n and d. */
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
-import * as z from "zod";
+/** `cost`: seconds to compress (Tables 8 and 11), and to precondition (Table 10), against n and d. */
 
 import type { Layer } from "../../../src/core/mask.ts";
 import { random } from "../../../src/core/random.ts";
@@ -52,16 +49,6 @@ export function cost({ counts, inputs, r, repeats, graph }: CostSize): Experimen
   };
 }
 
-// Collecting by hand, so that what is left is what is held.
-setFlagsFromString("--expose-gc");
-const collectGarbage = z.custom<() => void>((value) => typeof value === "function").parse(runInNewContext("gc"));
-
-const heldBytes = () => {
-  collectGarbage();
-  const { arrayBuffers, heapUsed } = process.memoryUsage();
-  return arrayBuffers + heapUsed;
-};
-
 async function measure(n: number, inputs: number, r: number, repeats: number): Promise<Measurement[]> {
   const d = 64 * (inputs + 1);
   const layer: Layer = {
@@ -77,15 +64,13 @@ async function measure(n: number, inputs: number, r: number, repeats: number): P
   const calibrationRows = Math.min(CALIBRATION, n);
   const calibration = everyNth(values, d, n, calibrationRows);
   const found: Measurement[] = [];
-  const add = (what: string, kind: string, seconds: number[], megabytes: number | null) =>
-    found.push({ of: { what, kind, n, d }, seed: 1, values: { seconds: median(seconds), "MB held": megabytes } });
+  const add = (what: string, kind: string, seconds: number[]) =>
+    found.push({ of: { what, kind, n, d }, seed: 1, values: { seconds: median(seconds) } });
 
   let kept: Float32Array | null = null;
   for (const { name, projection } of COMPRESSORS) {
     const seconds: number[] = [];
-    let held = 0;
     for (let repeat = 0; repeat < repeats; repeat++) {
-      const before = heldBytes();
       const started = performance.now();
       const made = await projection({
         layer,
@@ -95,25 +80,22 @@ async function measure(n: number, inputs: number, r: number, repeats: number): P
         calibrationRows,
         factored: (position) => 1 / (1 + (position % inputs)),
       });
-      const making = performance.now() - started;
-      held = Math.max(held, heldBytes() - before);
-      const applying = performance.now();
       const compressed = await made.apply(values, n + 1);
-      seconds.push((making + performance.now() - applying) / 1000);
+      seconds.push((performance.now() - started) / 1000);
       if (name === "dropout") kept = compressed;
     }
-    add(name, "compress", seconds, held / 1e6);
+    add(name, "compress", seconds);
   }
   for (const estimator of ESTIMATORS) {
     const started = performance.now();
     const kernel = await kernelOf(values, n, 1, d);
     await estimator.influence(kernel, lambdaOf("default", traceOf(kernel), d, n));
-    add(estimator.name, "precondition", [(performance.now() - started) / 1000], (8 * n * n) / 1e6);
+    add(estimator.name, "precondition", [(performance.now() - started) / 1000]);
   }
   if (kept) {
     const started = performance.now();
     await compressedInfluence(kept, n, 1, Math.min(r, d), "default");
-    add(`compressed, r = ${r}`, "precondition", [(performance.now() - started) / 1000], (8 * r * r) / 1e6);
+    add(`compressed, r = ${r}`, "precondition", [(performance.now() - started) / 1000]);
   }
   return found;
 }
