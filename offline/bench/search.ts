@@ -257,7 +257,7 @@ async function measureWorkerd(folder: string, manifest: Manifest, queries: Float
 }
 
 /** A folder's files over HTTP, whole or by range. */
-function serveFolder(folder: string): Promise<Server> {
+export function serveFolder(folder: string): Promise<Server> {
   const server = createServer((request, response) => {
     const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "") ?? [];
     const range = first === undefined ? {} : { start: Number(first), end: Number(last) };
