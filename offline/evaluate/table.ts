@@ -47,21 +47,25 @@ export const figure = (value: number): string =>
 export const spread = ({ mean: centre, deviation, count }: Pick<Spread, "mean" | "deviation" | "count">): string =>
   count > 1 ? `${figure(centre)} ± ${figure(deviation)}` : figure(centre);
 
-/** A Markdown table. */
+/** A Markdown table, its columns padded as the project's formatter pads them; the first `names` columns are text. */
+export function markdown(head: readonly string[], rows: readonly (readonly string[])[], names: number): string {
+  const width = head.map((cell, column) => Math.max(3, cell.length, ...rows.map((row) => (row[column] ?? "").length)));
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  const padded = (cells: readonly string[]) =>
+    line(cells.map((cell, at) => (at < names ? cell.padEnd(width[at] ?? 0) : cell.padStart(width[at] ?? 0))));
+  const rule = width.map((size, at) => (at < names ? "-".repeat(size) : `${"-".repeat(size - 1)}:`));
+  return [padded(head), line(rule), ...rows.map(padded)].join("\n");
+}
+
+/** Everything that was measured, a line each. */
 export function tableOf(summaries: readonly Summary[]): string {
   const keys = [...new Set(summaries.flatMap(({ of }) => Object.keys(of)))];
   const names = [...new Set(summaries.flatMap(({ values }) => Object.keys(values)))];
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [
-    line([...keys, ...names]),
-    line([...keys.map(() => "---"), ...names.map(() => "---:")]),
-    ...summaries.map(({ of, values }) =>
-      line([
-        ...keys.map((key) => String(of[key] ?? "")),
-        ...names.map((name) => (values[name] ? spread(values[name]) : "–")),
-      ]),
-    ),
-  ].join("\n");
+  const rows = summaries.map(({ of, values }) => [
+    ...keys.map((key) => String(of[key] ?? "")),
+    ...names.map((name) => (values[name] ? spread(values[name]) : "–")),
+  ]);
+  return markdown([...keys, ...names], rows, keys.length);
 }
 
 export interface Pivot {
@@ -97,12 +101,6 @@ export function pivotOf(summaries: readonly Summary[], pivot: Pivot): string {
     const found = chosen.find(({ of }) => of[rows] === row && columnOf(of) === name)?.values[value];
     return found ? spread(found) : "–";
   };
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [
-    `**${caption}**`,
-    "",
-    line([rows, ...names]),
-    line(["---", ...names.map(() => "---:")]),
-    ...lines.map((row) => line([String(row), ...names.map((name) => cell(row, name))])),
-  ].join("\n");
+  const body = lines.map((row) => [String(row), ...names.map((name) => cell(row, name))]);
+  return `**${caption}**\n\n${markdown([rows, ...names], body, 1)}`;
 }

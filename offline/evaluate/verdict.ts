@@ -1,8 +1,7 @@
 /** The questions that the results are to answer, as tables made from them: no figure in them is written by hand. */
 import type { Results } from "./experiment.ts";
-import { type Spread, type Summary, spread, spreadOf, summarised } from "./table.ts";
+import { markdown, type Spread, type Summary, spread, spreadOf, summarised } from "./table.ts";
 
-const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
 const signed = (value: number) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`;
 
 /** What is cheaper than the projections of all d coordinates, by name as in the results. */
@@ -51,21 +50,16 @@ export function cheapAgainstDense(agreement: Results, lds: Results | null): stri
   const scores =
     lds && against(lds, "LDS", (of) => (of.damping === "chosen" ? String(of.method).replace(/, R = \d+$/, "") : null));
   const rows = new Map(agreement.measurements.map(({ of }) => [JSON.stringify([of.task, of.R ?? null]), of] as const));
-  return [
-    line(["task", "R", "compressor", ...figures, "LDS (at its own R)"]),
-    line(["---", "---", "---", ...figures.map(() => "---:"), "---:"]),
-    ...[...rows].flatMap(([key, of]) =>
-      CHEAP.map((compressor) =>
-        line([
-          String(of.task),
-          String(of.R),
-          compressor,
-          ...tables.map((table) => shown(table(key, compressor))),
-          shown(scores?.(JSON.stringify([of.task, null]), compressor) ?? null),
-        ]),
-      ),
-    ),
-  ].join("\n");
+  const lines = [...rows].flatMap(([key, of]) =>
+    CHEAP.map((compressor) => [
+      String(of.task),
+      String(of.R),
+      compressor,
+      ...tables.map((table) => shown(table(key, compressor))),
+      shown(scores?.(JSON.stringify([of.task, null]), compressor) ?? null),
+    ]),
+  );
+  return markdown(["task", "R", "compressor", ...figures, "LDS (at its own R)"], lines, 3);
 }
 
 /** Is dropout's AUC within 0.02 of the exact one? */
@@ -77,19 +71,17 @@ export function dropoutAgainstExact(mislabeled: Results): string {
       figure
     ];
   const figures = ["AUC", "AUC of self-influence"];
-  return [
-    line(["task", "figure", "exact", "dropout", "factored importance dropout", "dropout − exact", "within 0.02"]),
-    line(["---", "---", "---:", "---:", "---:", "---:", "---"]),
-    ...tasks.flatMap((task) =>
-      figures.flatMap((figure) => {
-        const exact = value(task, /^exact$/, figure);
-        const dropout = value(task, /^dropout, R/, figure);
-        const factored = value(task, /^factored importance dropout/, figure);
-        if (!exact || !dropout || !factored) return [];
-        const difference = dropout.mean - exact.mean;
-        const verdict = difference >= -0.02 ? "yes" : "no";
-        return [line([task, figure, spread(exact), spread(dropout), spread(factored), signed(difference), verdict])];
-      }),
-    ),
-  ].join("\n");
+  const lines = tasks.flatMap((task) =>
+    figures.flatMap((figure) => {
+      const exact = value(task, /^exact$/, figure);
+      const dropout = value(task, /^dropout, R/, figure);
+      const factored = value(task, /^factored importance dropout/, figure);
+      if (!exact || !dropout || !factored) return [];
+      const difference = dropout.mean - exact.mean;
+      const verdict = difference >= -0.02 ? "yes" : "no";
+      return [[task, figure, verdict, spread(exact), spread(dropout), spread(factored), signed(difference)]];
+    }),
+  );
+  const head = ["task", "figure", "within 0.02", "exact", "dropout", "factored importance dropout", "dropout − exact"];
+  return markdown(head, lines, 3);
 }

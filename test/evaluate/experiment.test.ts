@@ -62,7 +62,7 @@ describe("a table", () => {
     expect(summary?.values.AUC?.mean).toBeCloseTo(0.6, 12);
     expect(summary?.values.AUC?.deviation).toBeCloseTo(Math.SQRT2 / 10, 12);
     expect(summary?.values.AUC?.count).toBe(2);
-    expect(tableOf([summary!]).split("\n").at(-1)).toBe("| digits | <dropout> | 4 | 0.600 ± 0.141 |");
+    expect(tableOf([summary!]).split("\n").at(-1)).toBe("| digits | <dropout> | 4   | 0.600 ± 0.141 |");
   });
 });
 
@@ -77,10 +77,10 @@ describe("a pivot", () => {
     expect(pivotOf(summaries, pivot).split("\n")).toEqual([
       "**AUC: digits**",
       "",
-      "| method | 4 | 16 |",
-      "| --- | ---: | ---: |",
+      "| method    |     4 |    16 |",
+      "| --------- | ----: | ----: |",
       "| <dropout> | 0.500 | 0.250 |",
-      "| none | – | 0.750 |",
+      "| none      |     – | 0.750 |",
     ]);
   });
 });
