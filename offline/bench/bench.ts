@@ -10,6 +10,7 @@ const SUBJECTS: Record<string, () => Promise<{ measure(): Promise<Figure[]> }>> 
   job: () => import("./job.ts"),
   compile: () => import("./compile.ts"),
   search: () => import("./search.ts"),
+  evaluate: () => import("./evaluate.ts"),
 };
 
 function line({ name, value, unit, goal, holds }: Figure): string {
