@@ -2,6 +2,7 @@
 /** The command line: `influence <step> CONFIG`. Results on standard output, progress and errors on standard error. */
 import { join, resolve } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
+import { positiveInteger } from "./arguments.ts";
 import { parseBytes } from "./batch-size.ts";
 import { type Bucket, openLocalBucket, openS3Bucket, s3SettingsFromEnvironment } from "./bucket.ts";
 import type { Worker } from "./collect.ts";
@@ -32,13 +33,6 @@ interface RunOptions {
 interface PublishOptions extends RunOptions {
   to?: string;
   persistTo?: string;
-}
-
-function positiveInteger(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1)
-    throw new InvalidArgumentError(`expected a positive integer, got ${text}.`);
-  return value;
 }
 
 function bytes(text: string): number {

@@ -174,7 +174,7 @@ function float32Of(tensor: Tensor | undefined, name: string): Float32Array {
 }
 
 /** Index of the largest of each row's values, the first among equals: [rows, width] → [rows]. */
-export function argmaxOfRows(values: Float32Array, rows: number): Int32Array {
+function argmaxOfRows(values: Float32Array, rows: number): Int32Array {
   const width = values.length / rows;
   return Int32Array.from({ length: rows }, (_, row) => {
     let best = 0;

@@ -10,6 +10,7 @@
  */
 import { createHash } from "node:crypto";
 import { closeSync, fstatSync, fsyncSync, openSync, readSync, renameSync, writeSync } from "node:fs";
+import { bytesOf } from "./index-files.ts";
 
 const MAGIC = "IE-SHARD";
 const HEADER = 88;
@@ -48,10 +49,6 @@ export function validRows(shard: ShardRows): number[] {
 
 export function shardName(split: string, index: number): string {
   return `${split}-${String(index).padStart(5, "0")}.shard`;
-}
-
-function bytesOf(array: Float32Array | Int32Array | Uint8Array): Uint8Array {
-  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
 /** Writes a shard so that a reader sees all of it or nothing. */

@@ -1,7 +1,8 @@
 /** `influence evaluate`: the paper's comparisons, each an experiment with a folder of its own under runs/evaluate. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
+import { positiveInteger } from "../arguments.ts";
 import { progressTo } from "../progress.ts";
 
 /** In the order in which `all` runs them. What they need is loaded when one is asked for. */
@@ -23,13 +24,6 @@ interface EvaluateOptions {
   json?: boolean;
 }
 
-function count(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1)
-    throw new InvalidArgumentError(`expected a positive integer, got ${text}.`);
-  return value;
-}
-
 /** Adds `evaluate` and its subcommands to the program. */
 export function addEvaluate(program: Command): void {
   const evaluate = program
@@ -42,7 +36,7 @@ export function addEvaluate(program: Command): void {
       .command(name)
       .description(description)
       .option("--smoke", "the smallest size, to see that it runs")
-      .option("--runs <n>", "seeds", count)
+      .option("--runs <n>", "seeds", positiveInteger)
       .option("--out <folder>", "where results go (default: runs/evaluate, or runs/evaluate-smoke)")
       .option("--replace", "measure anew what was measured with other settings")
       .option("--json", "progress as JSON events, the table as JSON");

@@ -9,8 +9,6 @@ import { MOVES } from "./infer/moves.ts";
 import { PRODUCTS } from "./infer/products.ts";
 import { SOURCES } from "./infer/sources.ts";
 
-export { windowOf } from "./infer/products.ts";
-
 const TABLE = new Map([...ENTRIES, ...PRODUCTS, ...MOVES, ...SOURCES]);
 
 /** Throws, naming node and operator, if the operator is not understood or an input that must be constant is not. */

@@ -5,7 +5,7 @@
 import type { Rule } from "../autodiff/rule.ts";
 import { minus, plus, productOf, times } from "../onnx/dims.ts";
 import { integer, type Value, where } from "../onnx/graph.ts";
-import { windowOf } from "../onnx/infer.ts";
+import { windowOf } from "../onnx/infer/products.ts";
 
 export const convolutionWeight: Rule = (c) => {
   const { b, node, d } = c;
