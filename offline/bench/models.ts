@@ -1,8 +1,8 @@
 /** Models of a size worth measuring, written here as PyTorch's exporter writes them, with random weights. */
 import { random } from "../../src/core/random.ts";
-import { type Builder, createBuilder } from "../onnx/builder.ts";
+import { finished } from "../evaluate/tasks/model.ts";
+import { createBuilder } from "../onnx/builder.ts";
 import { ELEMENT, type Graph, type Port, type Value } from "../onnx/graph.ts";
-import { writeModel } from "../onnx/model.ts";
 import { tensorOf } from "../onnx/tensor.ts";
 
 const OPSET = 18;
@@ -19,19 +19,6 @@ function start(inputs: Port[]) {
     return b.value(name);
   };
   return { b, weight };
-}
-
-function finish(b: Builder, output: Value, name: string): Uint8Array {
-  b.append({ name, op: "Identity", domain: "", inputs: [output.name], outputs: [name], attributes: {} });
-  const { type, shape } = b.value(name);
-  return writeModel({
-    inputs: b.inputs,
-    outputs: [{ name, type, shape }],
-    initializers: b.initializers,
-    nodes: b.nodes,
-    opset: OPSET,
-    irVersion: 10,
-  });
 }
 
 export interface Transformer {
@@ -76,7 +63,7 @@ export function gpt2({ layers, width, heads, vocabulary, length }: Transformer):
     x = b.add(x, linear(half, `${name}.mlp.c_proj`, 4 * width, width));
   }
   const logits = b.op("MatMul", [norm(x, "ln_f"), b.transpose(table, [1, 0])]);
-  return finish(b, logits, "logits");
+  return finished({ b }, logits);
 }
 
 /** ResNet-9 as in the paper's CIFAR-10 experiments: eight 3×3 convolutions with batch normalisation. Input `image` [batch, 3, 32, 32]. */
@@ -109,5 +96,5 @@ export function resnet9(width: number): Uint8Array {
   x = b.op("MaxPool", [x], { kernel_shape: [4, 4], strides: [4, 4] });
   const flat = b.reshape(x, ["batch", 8 * width]);
   const logits = b.op("Gemm", [flat, weight("head.weight", [10, 8 * width]), weight("head.bias", [10])], { transB: 1 });
-  return finish(b, logits, "logits");
+  return finished({ b }, logits);
 }

@@ -29,7 +29,7 @@ export function draft(inputs: Port[], seed: number | string): Draft {
 }
 
 /** The bytes of a model whose one output is named `logits`. */
-export function finished({ b }: Draft, logits: Value): Uint8Array {
+export function finished({ b }: Pick<Draft, "b">, logits: Value): Uint8Array {
   b.append({ name: "logits", op: "Identity", domain: "", inputs: [logits.name], outputs: ["logits"], attributes: {} });
   const { name, type, shape } = b.value("logits");
   return writeModel({
