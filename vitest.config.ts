@@ -1,12 +1,17 @@
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
 
+const wanted = process.env.PROPERTY_SEED ?? "2509";
+const provide = { propertySeed: wanted === "random" ? undefined : Number(wanted) };
+
 export default defineConfig({
   test: {
     projects: [
       {
         test: {
           name: "node",
+          provide,
+          setupFiles: ["./test/property-seed.ts"],
           include: ["test/**/*.test.ts"],
           exclude: ["test/edge/**"],
           testTimeout: 300_000,
@@ -17,6 +22,8 @@ export default defineConfig({
         plugins: [cloudflareTest({ wrangler: { configPath: "./wrangler.toml" } })],
         test: {
           name: "workerd",
+          provide,
+          setupFiles: ["./test/property-seed.ts"],
           include: ["test/edge/**/*.test.ts"],
           globalSetup: ["./test/edge-setup.ts"],
           testTimeout: 30_000,

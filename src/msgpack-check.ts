@@ -1,11 +1,15 @@
 /**
  * Whether a MessagePack value can be decoded safely: every length that it announces fits into the bytes that are there (a
- * decoder reserves room for an announced array before it reads it), and it is not nested deeper than any request is.
+ * decoder reserves room for an announced array before it reads it), the keys of maps are strings (a decoder makes
+ * properties of them), and it is not nested deeper than any request is.
  */
 
 const MAX_DEPTH = 4;
 
-/** Throws RangeError for an announced length beyond the bytes left, for deep nesting, and for bytes after the value. */
+/**
+ * Throws RangeError for an announced length beyond the bytes left, a key that is no string, deep nesting, and bytes after
+ * the value.
+ */
 export function checkNesting(bytes: Uint8Array): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const end = skip(view, 0, 0);
@@ -17,7 +21,7 @@ function skip(view: DataView, at: number, depth: number): number {
   if (depth > MAX_DEPTH) throw new RangeError(`nesting deeper than ${MAX_DEPTH}`);
   const first = byte(view, at);
   if (first <= 0x7f || first >= 0xe0) return at + 1;
-  if (first <= 0x8f) return many(view, at + 1, 2 * (first & 15), depth);
+  if (first <= 0x8f) return entries(view, at + 1, first & 15, depth);
   if (first <= 0x9f) return many(view, at + 1, first & 15, depth);
   if (first <= 0xbf) return within(view, at + 1, first & 31);
   switch (first) {
@@ -53,9 +57,9 @@ function skip(view: DataView, at: number, depth: number): number {
     case 0xdd:
       return many(view, at + 5, length(view, at + 1, 4), depth);
     case 0xde:
-      return many(view, at + 3, 2 * length(view, at + 1, 2), depth);
+      return entries(view, at + 3, length(view, at + 1, 2), depth);
     case 0xdf:
-      return many(view, at + 5, 2 * length(view, at + 1, 4), depth);
+      return entries(view, at + 5, length(view, at + 1, 4), depth);
     default:
       throw new RangeError(`a value of type 0x${first.toString(16)}`);
   }
@@ -65,6 +69,18 @@ function many(view: DataView, at: number, count: number, depth: number): number 
   if (at + count > view.byteLength) throw new RangeError(`${count} values in ${view.byteLength - at} bytes`);
   let next = at;
   for (let index = 0; index < count; index++) next = skip(view, next, depth + 1);
+  return next;
+}
+
+function entries(view: DataView, at: number, count: number, depth: number): number {
+  if (at + 2 * count > view.byteLength) throw new RangeError(`${count} entries in ${view.byteLength - at} bytes`);
+  let next = at;
+  for (let index = 0; index < count; index++) {
+    const first = byte(view, next);
+    const isString = (first >= 0xa0 && first <= 0xbf) || (first >= 0xd9 && first <= 0xdb);
+    if (!isString) throw new RangeError(`a key of type 0x${first.toString(16)}, not a string`);
+    next = skip(view, skip(view, next, depth + 1), depth + 1);
+  }
   return next;
 }
 
