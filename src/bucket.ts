@@ -1,4 +1,4 @@
-/** What the API needs of the place where indexes lie: an R2 bucket has it, and so have folders on Node (offline/folder-bucket.ts). */
+/** What the API needs of the place where indexes lie: an R2 bucket has it, and so have folders on Node (offline/store/folder-bucket.ts). */
 
 export interface BucketObject {
   /** Changes with the contents. */

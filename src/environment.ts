@@ -11,7 +11,7 @@ export interface Bindings {
   RESIDENT_BYTES: string;
 }
 
-/** The deployment's settings, and the search as this runtime compiles it: src/kernel.ts on Workers, offline/kernel.ts on Node. */
+/** The deployment's settings, and the search as this runtime compiles it: src/kernel.ts on Workers, offline/serve/kernel.ts on Node. */
 export type Environment = { Bindings: Bindings & { kernel: Kernel } };
 
 /** Throws 503 when the deployment's settings are not usable. */

@@ -7,10 +7,10 @@ import { join } from "node:path";
 import { json } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import * as z from "zod";
-import { cholesky, solveWithFactor } from "../offline/cholesky.ts";
-import { readShards } from "../offline/collect.ts";
-import { startWorker } from "../offline/demonstration.ts";
-import { readManifest } from "../offline/publish.ts";
+import { startWorker } from "../offline/command/demonstration.ts";
+import { readShards } from "../offline/gradients/collect.ts";
+import { cholesky, solveWithFactor } from "../offline/hessian/cholesky.ts";
+import { readManifest } from "../offline/store/publish.ts";
 import type { Manifest } from "../src/core/manifest.ts";
 import { configFile, influence, smallConfig } from "./offline/demonstration.ts";
 

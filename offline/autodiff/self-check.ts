@@ -6,7 +6,7 @@
 import onnxProto, { type onnx } from "onnx-proto";
 import * as ort from "onnxruntime-node";
 import { type Layer, type MaskBlock, type Parameter, sizeOf } from "../../src/core/mask.ts";
-import type { CompiledGradient } from "../compile.ts";
+import type { CompiledGradient } from "../compile/compile.ts";
 import { ELEMENT } from "../onnx/graph.ts";
 import { tensorOf } from "../onnx/tensor.ts";
 

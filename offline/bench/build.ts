@@ -22,7 +22,7 @@ export async function measure(): Promise<Figure[]> {
   const build = spawn(
     process.execPath,
     [
-      "offline/cli.ts",
+      "offline/command/cli.ts",
       "build",
       "fixtures/mnist-cnn/influence.yaml",
       "--out",

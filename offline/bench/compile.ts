@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import * as z from "zod";
-import { type CompileOptions, compileGradient } from "../compile.ts";
+import { type CompileOptions, compileGradient } from "../compile/compile.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { gpt2, resnet9 } from "./models.ts";
 

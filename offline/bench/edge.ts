@@ -7,11 +7,11 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { unstable_startWorker } from "wrangler";
 import { FILES } from "../../src/core/manifest.ts";
-import { prepareDemonstration } from "../demonstration.ts";
+import { prepareDemonstration } from "../command/demonstration.ts";
+import { progressTo } from "../command/progress.ts";
 import { median, quantile } from "../evaluate/statistics.ts";
-import { progressTo } from "../progress.ts";
-import { readManifest } from "../publish.ts";
-import { readFloatRow } from "../query.ts";
+import { readFloatRow } from "../serve/query.ts";
+import { readManifest } from "../store/publish.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { serveFolder } from "./search.ts";
 

@@ -5,16 +5,16 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { random } from "../../src/core/random.ts";
-import { positiveDefiniteInverse } from "../blocked-cholesky.ts";
-import { readShards } from "../collect.ts";
-import { readConfig } from "../config.ts";
+import { readConfig } from "../command/config.ts";
+import { progressTo } from "../command/progress.ts";
+import { ALONE } from "../command/run.ts";
+import { openSplit } from "../dataset/open-datasets.ts";
 import { median } from "../evaluate/statistics.ts";
-import { openGemm } from "../gemm.ts";
-import { openBlockProduct, openGramAccumulator } from "../matrix.ts";
-import { openSplit } from "../open-datasets.ts";
-import { progressTo } from "../progress.ts";
-import { ALONE } from "../run.ts";
-import { emptyShard, writeShard } from "../shard.ts";
+import { readShards } from "../gradients/collect.ts";
+import { emptyShard, writeShard } from "../gradients/shard.ts";
+import { positiveDefiniteInverse } from "../hessian/blocked-cholesky.ts";
+import { openGemm } from "../hessian/gemm.ts";
+import { openBlockProduct, openGramAccumulator } from "../hessian/matrix.ts";
 import { atLeast, atMost, type Figure } from "./figure.ts";
 
 const CONFIG = "fixtures/mnist-cnn/influence.yaml";
@@ -116,7 +116,9 @@ interface Done {
 
 /** Runs `influence …` and gives what each of its steps says at its end. */
 async function influence(...args: string[]): Promise<Done[]> {
-  const child = spawn(process.execPath, ["offline/cli.ts", ...args, "--json"], { stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn(process.execPath, ["offline/command/cli.ts", ...args, "--json"], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   const done: Done[] = [];
   for await (const text of createInterface({ input: child.stderr })) {
     if (!text.startsWith("{")) throw new Error(`bench: influence ${args.join(" ")}: ${text}`);

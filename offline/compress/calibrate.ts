@@ -8,7 +8,7 @@ import {
   type GraphInput,
   named,
   pruned,
-} from "../compile.ts";
+} from "../compile/compile.ts";
 import { readModel, writeModel } from "../onnx/model.ts";
 import type { Calibration } from "./importance.ts";
 

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { createReadStream, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import * as z from "zod";
-import { type ColumnFile, type Config, configured, type SplitConfig } from "../config.ts";
+import { type ColumnFile, type Config, configured, type SplitConfig } from "../command/config.ts";
 import { filesOf } from "./open-column.ts";
 
 const memorySchema = z.record(z.string(), z.object({ size: z.number(), mtimeMs: z.number(), sha256: z.string() }));

@@ -4,7 +4,7 @@ import { createReadStream, createWriteStream, existsSync, globSync, mkdirSync, r
 import { join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
-import type { ColumnFile } from "../config.ts";
+import type { ColumnFile } from "../command/config.ts";
 import type { Column } from "./column.ts";
 import { openIdx } from "./idx.ts";
 import { openJsonLines } from "./json-lines.ts";

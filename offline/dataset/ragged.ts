@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
-import type { ColumnFile } from "../config.ts";
+import type { ColumnFile } from "../command/config.ts";
 import type { Value, ValueColumn } from "./column.ts";
 
 export interface Ragged {

@@ -1,6 +1,6 @@
 /** Numbers of a dataset as the tensors that a model takes. */
 import { Tensor } from "onnxruntime-node";
-import type { TensorSpec } from "../tensor-spec.ts";
+import type { TensorSpec } from "../compile/tensor-spec.ts";
 
 /** Divided values: loops, because `from` with a function takes ten times as long. */
 function divided<T extends Float32Array | Float64Array>(

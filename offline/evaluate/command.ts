@@ -2,8 +2,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
-import { positiveInteger } from "../arguments.ts";
-import { progressTo } from "../progress.ts";
+import { positiveInteger } from "../command/arguments.ts";
+import { progressTo } from "../command/progress.ts";
 
 /** In the order in which `all` runs them. What they need is loaded when one is asked for. */
 const EXPERIMENTS = {

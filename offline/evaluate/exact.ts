@@ -2,9 +2,9 @@
  * Exact influence on a sample, without a d × d matrix: with G [n, d] and H = GᵀG/n,
  * (H + λI)⁻¹ Gᵀ = Gᵀ (K/n + λI)⁻¹ where K = G Gᵀ is n × n (push-through identity). One layer at a time, float64.
  */
-import { cholesky, solveWithFactor } from "../cholesky.ts";
-import { type Damping, dampingOf, invertDamped } from "../fit.ts";
-import { openGramAccumulator } from "../matrix.ts";
+import { cholesky, solveWithFactor } from "../hessian/cholesky.ts";
+import { type Damping, dampingOf, invertDamped } from "../hessian/fit.ts";
+import { openGramAccumulator } from "../hessian/matrix.ts";
 
 /** Inner products of all rows with all rows: [rows, rows] float64. `gradients`: [rows, width] float32; columns from … to − 1 count. */
 async function innerProducts(

@@ -1,5 +1,5 @@
 /** Optimiser steps as nodes of the training graph, as PyTorch defines them (torch.optim.SGD, torch.optim.AdamW). */
-import { named } from "../compile.ts";
+import { named } from "../compile/compile.ts";
 import type { Builder } from "../onnx/builder.ts";
 import { ELEMENT, type Value } from "../onnx/graph.ts";
 

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import onnxProto, { type onnx } from "onnx-proto";
 import * as ort from "onnxruntime-node";
 import { type LossKind, lossOf } from "../autodiff/losses.ts";
-import { type CompileOptions, differentiate, named, pruned } from "../compile.ts";
+import { type CompileOptions, differentiate, named, pruned } from "../compile/compile.ts";
 import { ELEMENT, type Port, type Value } from "../onnx/graph.ts";
 import { readModel, writeModel } from "../onnx/model.ts";
 import { extents, numbersOf, tensorOf } from "../onnx/tensor.ts";

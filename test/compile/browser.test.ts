@@ -7,7 +7,7 @@ import type { Tensor } from "onnxruntime-node";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import * as z from "zod";
-import { compileGradient } from "../../offline/compile.ts";
+import { compileGradient } from "../../offline/compile/compile.ts";
 import { digitFeeds, digitModel } from "./digits.ts";
 import { feedsOf, relativeError, runner } from "./run.ts";
 import { readSafetensors } from "./safetensors.ts";

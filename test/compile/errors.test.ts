@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import type { onnx } from "onnx-proto";
 import { Tensor } from "onnxruntime-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type CompileOptions, compileGradient } from "../../offline/compile.ts";
+import { type CompileOptions, compileGradient } from "../../offline/compile/compile.ts";
 import { ELEMENT, type Graph, type Node } from "../../offline/onnx/graph.ts";
 import { readModel, writeModel } from "../../offline/onnx/model.ts";
 import { tensorOf } from "../../offline/onnx/tensor.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import * as fc from "fast-check";
 import onnxProto, { type onnx } from "onnx-proto";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { compileGradient } from "../../offline/compile.ts";
+import { compileGradient } from "../../offline/compile/compile.ts";
 import { type Dim, minus, plus, productOf, quotient, times } from "../../offline/onnx/dims.ts";
 import { ELEMENT } from "../../offline/onnx/graph.ts";
 import { tensorOf } from "../../offline/onnx/tensor.ts";

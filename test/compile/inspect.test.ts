@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { gpt2 } from "../../offline/bench/models.ts";
-import { inspectModel } from "../../offline/inspect.ts";
+import { inspectModel } from "../../offline/compile/inspect.ts";
 import { ELEMENT } from "../../offline/onnx/graph.ts";
 import { writeModel } from "../../offline/onnx/model.ts";
 import { tensorOf } from "../../offline/onnx/tensor.ts";

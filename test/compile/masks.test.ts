@@ -2,7 +2,7 @@
 import { fileURLToPath } from "node:url";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { type CompileOptions, compileGradient, differentiate } from "../../offline/compile.ts";
+import { type CompileOptions, compileGradient, differentiate } from "../../offline/compile/compile.ts";
 import { calibrate } from "../../offline/compress/calibrate.ts";
 import { weightOf } from "../../offline/compress/importance.ts";
 import { smallest } from "../../offline/compress/select.ts";

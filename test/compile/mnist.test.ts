@@ -1,6 +1,6 @@
 /** The gradient graph of the digit classifier against PyTorch's per-example gradients, computed in float64. */
 import { expect, test } from "vitest";
-import { compileGradient } from "../../offline/compile.ts";
+import { compileGradient } from "../../offline/compile/compile.ts";
 import { sizeOf } from "../../src/core/mask.ts";
 import { digitArray as array, digitFeeds as feeds, digitModel as model } from "./digits.ts";
 import { feedsOf, relativeError, runner } from "./run.ts";

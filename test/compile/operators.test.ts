@@ -9,7 +9,7 @@ import type { onnx } from "onnx-proto";
 import * as ort from "onnxruntime-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { selfCheck } from "../../offline/autodiff/self-check.ts";
-import { compileGradient } from "../../offline/compile.ts";
+import { compileGradient } from "../../offline/compile/compile.ts";
 import { createBuilder } from "../../offline/onnx/builder.ts";
 import { type Attribute, ELEMENT, type Graph } from "../../offline/onnx/graph.ts";
 import { writeModel } from "../../offline/onnx/model.ts";

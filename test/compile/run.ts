@@ -1,6 +1,6 @@
 /** Running a compiled graph on examples, and comparing. */
 import * as ort from "onnxruntime-node";
-import type { CompiledGradient } from "../../offline/compile.ts";
+import type { CompiledGradient } from "../../offline/compile/compile.ts";
 import type { Array64 } from "./safetensors.ts";
 
 const LOADS = new Map<string, (array: Array64) => ort.Tensor>([

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import onnxProto from "onnx-proto";
 import { expect, test } from "vitest";
 import { selfCheck } from "../../offline/autodiff/self-check.ts";
-import { compileGradient } from "../../offline/compile.ts";
+import { compileGradient } from "../../offline/compile/compile.ts";
 import { feedsOf } from "./run.ts";
 import { readSafetensors } from "./safetensors.ts";
 

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { compileGradient } from "../../offline/compile.ts";
+import { compileGradient } from "../../offline/compile/compile.ts";
 import { feedsOf, relativeError, runner } from "./run.ts";
 import { readSafetensors } from "./safetensors.ts";
 

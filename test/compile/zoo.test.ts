@@ -6,7 +6,7 @@ import { readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import * as z from "zod";
-import { compileGradient } from "../../offline/compile.ts";
+import { compileGradient } from "../../offline/compile/compile.ts";
 import { readModel } from "../../offline/onnx/model.ts";
 import { sizeOf } from "../../src/core/mask.ts";
 import { feedsOf, norm, relativeError, runner } from "./run.ts";

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, truncateSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
-import { configSchema } from "../../offline/config.ts";
+import { configSchema } from "../../offline/command/config.ts";
 import type { Column } from "../../offline/dataset/column.ts";
 import { type Dataset, openDataset } from "../../offline/dataset/dataset.ts";
 import { openColumn } from "../../offline/dataset/open-column.ts";

@@ -2,11 +2,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import type { Progress } from "../../offline/command/progress.ts";
 import { type Experiment, type Measurement, readResults, runExperiment } from "../../offline/evaluate/experiment.ts";
 import { plotOf } from "../../offline/evaluate/plot.ts";
 import { reportOf } from "../../offline/evaluate/report.ts";
 import { pivotOf, summarised, tableOf } from "../../offline/evaluate/table.ts";
-import type { Progress } from "../../offline/progress.ts";
 
 const silent: Progress = { step: () => ({ advance: () => {}, done: () => {} }), skipped: () => {}, note: () => {} };
 const plot = { x: "R", y: "AUC", line: "method", facet: "task", logarithmic: true, label: "AUC" };

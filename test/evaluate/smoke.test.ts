@@ -12,7 +12,10 @@ test("`influence evaluate all --smoke` runs to the end, each with a table, a plo
 }, () => {
   const runs = mkdtempSync(join(tmpdir(), "evaluate-"));
   const influence = (...command: string[]) =>
-    execFileSync(process.execPath, ["offline/cli.ts", "evaluate", ...command], { encoding: "utf8", stdio: "pipe" });
+    execFileSync(process.execPath, ["offline/command/cli.ts", "evaluate", ...command], {
+      encoding: "utf8",
+      stdio: "pipe",
+    });
   influence("all", "--smoke", "--out", runs);
   for (const name of NAMES) {
     for (const file of ["results.json", "table.md", "plot.svg"]) {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { positiveDefiniteInverse } from "../../offline/blocked-cholesky.ts";
-import { cholesky, inverseFromFactor, PivotError } from "../../offline/cholesky.ts";
-import { largestEigenvalue } from "../../offline/fit.ts";
+import { positiveDefiniteInverse } from "../../offline/hessian/blocked-cholesky.ts";
+import { cholesky, inverseFromFactor, PivotError } from "../../offline/hessian/cholesky.ts";
+import { largestEigenvalue } from "../../offline/hessian/fit.ts";
 import { random } from "../../src/core/random.ts";
 
 /** B Bᵀ/r + 0.1 I of a random B. */

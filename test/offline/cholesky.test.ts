@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { cholesky, inverseFromFactor, PivotError, solveWithFactor } from "../../offline/cholesky.ts";
+import { cholesky, inverseFromFactor, PivotError, solveWithFactor } from "../../offline/hessian/cholesky.ts";
 
 /** A = B Bᵀ + I: symmetric positive definite with a smallest eigenvalue of at least 1. */
 const positiveDefinite = fc.integer({ min: 1, max: 24 }).chain((r) =>

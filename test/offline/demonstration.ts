@@ -38,7 +38,7 @@ export function configFile(config: unknown): { path: string; folder: string; run
 
 /** Runs `influence …` and returns what a user sees. */
 export function influence(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [resolve("offline/cli.ts"), ...args], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [resolve("offline/command/cli.ts"), ...args], {
     encoding: "utf8",
   });
   return { status, stdout, stderr };

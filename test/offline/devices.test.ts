@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { readShards } from "../../offline/collect.ts";
+import { readShards } from "../../offline/gradients/collect.ts";
 import { configFile, influence, smallConfig } from "./demonstration.ts";
 
 /** SwiftShader, a Vulkan driver in software that comes with Debian's chromium: the real WebGPU provider without a GPU. */

@@ -35,7 +35,7 @@ function indexDigests(run: string): Record<string, string> {
 /** Starts a build and kills it with SIGKILL after a while. Returns whether it was still running. */
 function killAfter(milliseconds: number, ...args: string[]): Promise<boolean> {
   return new Promise((settle) => {
-    const build = spawn(process.execPath, [resolve("offline/cli.ts"), ...args], { stdio: "ignore" });
+    const build = spawn(process.execPath, [resolve("offline/command/cli.ts"), ...args], { stdio: "ignore" });
     const timer = setTimeout(() => build.kill("SIGKILL"), milliseconds);
     build.once("exit", (_, signal) => {
       clearTimeout(timer);

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, truncateSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
-import { readShard, writeShard } from "../../offline/shard.ts";
+import { readShard, writeShard } from "../../offline/gradients/shard.ts";
 
 const KEY = "ab".repeat(32);
 const shard = {

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
-import { beginStep, finishStep, holdingRun } from "../../offline/step.ts";
+import { beginStep, finishStep, holdingRun } from "../../offline/command/step.ts";
 
 describe("a step's folder is its state", () => {
   let run: string;

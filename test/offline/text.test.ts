@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
-import { readMetadata } from "../../offline/query.ts";
+import { readMetadata } from "../../offline/serve/query.ts";
 import { FILES } from "../../src/core/manifest.ts";
 import { configFile, influence, smallConfig } from "./demonstration.ts";
 

@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { cholesky, solveWithFactor } from "../../offline/cholesky.ts";
 import { addCompressedInfluence, addExactInfluence } from "../../offline/evaluate/exact.ts";
+import { cholesky, solveWithFactor } from "../../offline/hessian/cholesky.ts";
 import { random } from "../../src/core/random.ts";
 import { configFile, influence, smallConfig } from "./demonstration.ts";
 

@@ -3,8 +3,8 @@ import { copyFile, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/pr
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { folderSource } from "../../offline/folder-source.ts";
-import { loadKernel } from "../../offline/kernel.ts";
+import { loadKernel } from "../../offline/serve/kernel.ts";
+import { folderSource } from "../../offline/store/folder-source.ts";
 import { basisBytes, decodeBasis } from "../../src/core/basis.ts";
 import { checkHeader, encodeHeader } from "../../src/core/header.ts";
 import { FILES, type Manifest, manifestSchema } from "../../src/core/manifest.ts";

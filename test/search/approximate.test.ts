@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { APPROXIMATE, buildApproximate, openApproximate } from "../../offline/approximate.ts";
+import { APPROXIMATE, buildApproximate, openApproximate } from "../../offline/index/approximate.ts";
 import type { Manifest } from "../../src/core/manifest.ts";
 import { FILES } from "../../src/core/manifest.ts";
 import { random } from "../../src/core/random.ts";

@@ -1,8 +1,8 @@
 import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { indexRows } from "../../offline/index-rows.ts";
-import { loadKernel } from "../../offline/kernel.ts";
+import { indexRows } from "../../offline/index/index-rows.ts";
+import { loadKernel } from "../../offline/serve/kernel.ts";
 import { FILES } from "../../src/core/manifest.ts";
 import { random } from "../../src/core/random.ts";
 import { openTier } from "../../src/core/search.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { KERNEL_FILES, loadKernel } from "../../offline/kernel.ts";
+import { KERNEL_FILES, loadKernel } from "../../offline/serve/kernel.ts";
 import type { KernelExports } from "../../src/core/kernel/kernel.ts";
 import { interleave, strideOf } from "../../src/core/plane.ts";
 import { writeQuery } from "../../src/core/query.ts";

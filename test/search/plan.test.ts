@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { mostRows, parseBytes, plan, planLines } from "../../offline/plan.ts";
+import { mostRows, parseBytes, plan, planLines } from "../../offline/index/plan.ts";
 import { addressesOf, chooseTier } from "../../src/core/resident.ts";
 
 const rows = fc.integer({ min: 1, max: 3_000_000 });

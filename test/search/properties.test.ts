@@ -3,7 +3,7 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { KERNEL_FILES, type KernelFile, loadKernel } from "../../offline/kernel.ts";
+import { KERNEL_FILES, type KernelFile, loadKernel } from "../../offline/serve/kernel.ts";
 import { longRows } from "../../src/core/plane.ts";
 import { prepareQuery } from "../../src/core/query.ts";
 import { random } from "../../src/core/random.ts";

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { loadKernel } from "../../offline/kernel.ts";
+import { loadKernel } from "../../offline/serve/kernel.ts";
 import { random } from "../../src/core/random.ts";
 import { addressesOf } from "../../src/core/resident.ts";
 import { openSearcher, openTier, rowBitmap, type Searcher } from "../../src/core/search.ts";

@@ -4,7 +4,7 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
-import { type Server, serve } from "../../offline/serve.ts";
+import { type Server, serve } from "../../offline/serve/serve.ts";
 import { FILES } from "../../src/core/manifest.ts";
 import { syntheticObjects } from "../synthetic.ts";
 
@@ -152,7 +152,7 @@ test("a folder without an index, two of one name and a taken port are refused", 
   await expect(serve(runOf("digits"), "127.0.0.1", port, MEMORY)).rejects.toThrow(/expected a free port/);
 });
 
-const CLI = path.resolve("offline/cli.ts");
+const CLI = path.resolve("offline/command/cli.ts");
 
 /** What a command writes and how it exits. */
 async function run(...words: string[]) {

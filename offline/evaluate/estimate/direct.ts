@@ -2,8 +2,8 @@
  * The damped inverse itself: influence = −g_qᵀ (H + λI)⁻¹ g_i (eq. 1 of arXiv 2509.15651 with full gradients, "Orig"; eq. 4 with
  * compressed ones). Through K/n + λI, n × n, or through H̃ + λI, r × r: the same numbers.
  */
-import { cholesky, inverseFromFactor, solveWithFactor } from "../../cholesky.ts";
-import { openGramAccumulator } from "../../matrix.ts";
+import { cholesky, inverseFromFactor, solveWithFactor } from "../../hessian/cholesky.ts";
+import { openGramAccumulator } from "../../hessian/matrix.ts";
 import { product64, THREADS } from "../product.ts";
 import { type DampingRule, dampedKernel, type Estimator, type Kernel, lambdaOf } from "./estimator.ts";
 

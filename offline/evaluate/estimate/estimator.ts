@@ -3,8 +3,8 @@
  * because H is block-diagonal. Through inner products alone a layer of any d costs n², and polynomials and inverses of
  * H = GᵀG/n act on the left of Gᵀ as those of K/n, K = GGᵀ, act on its right (the push-through identity).
  */
-import type { Damping } from "../../fit.ts";
-import { dampingOf } from "../../fit.ts";
+import type { Damping } from "../../hessian/fit.ts";
+import { dampingOf } from "../../hessian/fit.ts";
 import { innerProducts } from "../product.ts";
 
 export interface Kernel {

@@ -1,10 +1,10 @@
 /** From a task to what compressors and estimators work on: a trained model and the full gradients of examples and queries. */
 import { sizeOf } from "../../../src/core/mask.ts";
-import { type CompiledGradient, compileGradient, differentiate } from "../../compile.ts";
+import { type CompiledGradient, compileGradient, differentiate } from "../../compile/compile.ts";
 import { calibrate } from "../../compress/calibrate.ts";
 import { weightOf } from "../../compress/importance.ts";
+import { openGradientSession } from "../../gradients/session.ts";
 import { readModel } from "../../onnx/model.ts";
-import { openGradientSession } from "../../session.ts";
 import { type Examples, train } from "../../train/train.ts";
 import { openTrainer, type State, type Trainer, withParameters } from "../../train/trainer.ts";
 import type { Gradients } from "../gradients.ts";

@@ -1,5 +1,5 @@
 /**
- * What the host lends the search: the compiled scan and a running SHA-256. On Node: `loadKernel()` of offline/kernel.ts. On
+ * What the host lends the search: the compiled scan and a running SHA-256. On Node: `loadKernel()` of offline/serve/kernel.ts. On
  * Workers: `workerKernel()` of src/kernel.ts.
  */
 export interface Kernel {

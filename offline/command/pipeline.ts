@@ -1,0 +1,239 @@
+/** The order of the steps, and its only owner: compile → collect (or import) → fit → index → publish. */
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { FORMAT } from "../../src/core/manifest.ts";
+import type { Layer, MaskBlock } from "../../src/core/mask.ts";
+import { type Compiled, compileStep } from "../compile/compiled.ts";
+import type { Dataset } from "../dataset/dataset.ts";
+import { digestOf, openDatasets } from "../dataset/open-datasets.ts";
+import { readFidelity } from "../evaluate/fidelity.ts";
+import { BATCH_FILE, chooseBatch } from "../gradients/batch-size.ts";
+import { collect, missingShards, readShards, shardCount } from "../gradients/collect.ts";
+import { importedMask, importGradients, widthOf } from "../gradients/import.ts";
+import type { ShardRows } from "../gradients/shard.ts";
+import { fitLayers, readFit } from "../hessian/fit.ts";
+import { buildIndex } from "../index/build-index.ts";
+import type { Bucket } from "../store/bucket.ts";
+import { isPublished, publish, readManifest } from "../store/publish.ts";
+import type { Config } from "./config.ts";
+import type { Run } from "./run.ts";
+import { beginStep, finishStep, type Settings, type Step } from "./step.ts";
+
+/** The gradients of a run, wherever they came from. */
+export interface Collected {
+  step: Step;
+  /** Null for imported gradients. */
+  compiled: Compiled | null;
+  dimension: number;
+  layers: Layer[];
+  mask: MaskBlock[];
+  train: Dataset;
+  queries: Dataset | null;
+}
+
+const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
+
+/** True when every split brings its own gradients. */
+function isImport(config: Config): boolean {
+  const splits = config.queries ? [config.train, config.queries] : [config.train];
+  const given = splits.filter((split) => split.gradients !== undefined).length;
+  if (given > 0 && given < splits.length)
+    throw new Error("gradients: expected in every split or in none, got in one; set it for train and queries");
+  return given > 0;
+}
+
+async function gradientSource(run: Run): Promise<Omit<Collected, "step"> & { settings: Settings }> {
+  const { config } = run;
+  if (!isImport(config)) {
+    const compiled = await compileStep(run);
+    const { dimension, layers, mask, graphSha256 } = compiled;
+    const settings = { ...compiled.settings, graph: graphSha256, device: run.device };
+    return { compiled, dimension, layers, mask, ...(await openDatasets(run, compiled)), settings };
+  }
+  const { train, queries } = await openDatasets(run, null);
+  const width = widthOf(train.gradients!);
+  if (queries && widthOf(queries.gradients!) !== width) {
+    throw new Error(
+      `${queries.gradients!.name}: expected ${width} numbers a row as in ${train.gradients!.name}, got ${widthOf(queries.gradients!)}`,
+    );
+  }
+  const { layers, mask } = importedMask(config, width);
+  const dimension = mask.reduce((sum, { kept }) => sum + kept.length, 0);
+  const settings = {
+    r: JSON.stringify(config.r ?? null),
+    blocks: JSON.stringify(config.blocks ?? null),
+    seed: config.seed,
+  };
+  return { compiled: null, dimension, layers, mask, train, queries, settings };
+}
+
+/**
+ * Collect: shards of compressed gradients of the training set, and of the queries. A worker makes its part; the step is
+ * finished by the one that finds no shard missing.
+ */
+export async function collectStep(run: Run): Promise<Collected> {
+  const { config, worker, onNan } = run;
+  const { settings, ...source } = await gradientSource(run);
+  const { compiled, dimension, mask, train, queries } = source;
+  const step = beginStep(
+    run.folder,
+    "collect",
+    {
+      ...settings,
+      train: await digestOf(run, config.train),
+      queries: config.queries ? await digestOf(run, config.queries) : null,
+      batch: run.memory === undefined ? config.batch : `for ${run.memory} bytes`,
+      shard: config.shard,
+      onNan,
+    },
+    run.replace,
+    // A batch chosen for a memory cap is a means too; one that the configuration names is not.
+    existsSync(join(run.folder, "collect", BATCH_FILE)) ? ["device", "onNan", "batch"] : ["device", "onNan"],
+  );
+  if (step.finished) {
+    run.progress.skipped("collect", "already done");
+    return { ...source, step };
+  }
+  const splits = queries
+    ? ([
+        ["train", train],
+        ["queries", queries],
+      ] as const)
+    : ([["train", train]] as const);
+  const total = splits.reduce((sum, [, { n }]) => sum + n, 0);
+  const progress = run.progress.step("collect", Math.ceil(total / worker.of), "examples");
+  const skipped: string[] = [];
+  for (const [split, dataset] of splits) {
+    const shardsBefore = split === "train" ? 0 : shardCount(train.n, config);
+    const plan = { split, dimension, shard: config.shard, onNan, worker, shardsBefore };
+    if (compiled) {
+      const graph = { graph: compiled.graph, device: run.device, threads: run.threads };
+      const batch = run.memory === undefined ? config.batch : await chooseBatch(step.folder, train, graph, run.memory);
+      const { logits } = compiled;
+      skipped.push(...(await collect(step.folder, step.key, dataset, { ...plan, ...graph, batch, logits }, progress)));
+    } else {
+      skipped.push(
+        ...(await importGradients(step.folder, step.key, dataset, dataset.gradients!, mask, plan, progress)),
+      );
+    }
+  }
+  progress.done(skipped.length > 0 ? `left out, not finite: ${skipped.join(", ")}` : undefined);
+  const missing = splits.flatMap(([split, { n }]) => missingShards(step.folder, split, n, config));
+  return { ...source, step: missing.length === 0 ? finishStep(step) : step };
+}
+
+/** The shards of a split of finished gradients. */
+function shardsOf(run: Run, collected: Collected, split: "train" | "queries", n: number): Iterable<ShardRows> {
+  const { step } = collected;
+  if (!step.finished) {
+    const missing = missingShards(step.folder, split, n, run.config);
+    throw new Error(
+      `${step.folder}: expected every shard, ${missing.length} are missing, the first ${missing[0]}; collect the other parts first`,
+    );
+  }
+  return readShards(step.folder, split, step.key, n, run.config);
+}
+
+/** Fit: H̃, damping and inverse of each layer. */
+export async function fitStep(run: Run, collected: Collected): Promise<Step> {
+  const { config } = run;
+  const { n } = collected.train;
+  const shards = shardsOf(run, collected, "train", n);
+  const damping = JSON.stringify(config.damping);
+  const step = beginStep(run.folder, "fit", { shards: collected.step.key, damping, hessian: config.hessian }, true);
+  if (step.finished) {
+    run.progress.skipped("fit", "already done");
+    return step;
+  }
+  const progress = run.progress.step("fit", n, "examples");
+  const blocks =
+    config.hessian === "joint"
+      ? [{ name: "all layers", offset: 0, r: collected.dimension }]
+      : collected.mask.map(({ layer, offset, kept }) => ({ name: layer, offset, r: kept.length }));
+  const layers = await fitLayers(step.folder, blocks, collected.dimension, shards, config.damping, progress);
+  progress.done();
+  for (const layer of layers) {
+    const { name, r, effectiveRank, condition, damping: lambda } = layer;
+    run.progress.note(
+      `         ${name}: r = ${r}, effective rank ${effectiveRank.toFixed(0)}, condition ${condition.toPrecision(3)}, damping ${lambda.toExponential(2)}`,
+    );
+  }
+  return finishStep(step);
+}
+
+/** Index: preconditioned rows, planes, metadata, manifest. Returns the index's folder. */
+export async function indexStep(run: Run, collected: Collected, fitted: Step): Promise<string> {
+  const { config } = run;
+  const { compiled, train, queries, dimension, layers, mask } = collected;
+  const damping = JSON.stringify(config.damping);
+  const fidelity = compiled ? readFidelity(run.folder, compiled.graphSha256, damping) : null;
+  const settings: Settings = {
+    fit: fitted.key,
+    fidelity: JSON.stringify(fidelity),
+    format: FORMAT,
+    name: config.name,
+    title: config.title,
+    classes: JSON.stringify(config.classes ?? null),
+    columns: sha256(JSON.stringify([await train.columns(), queries ? await queries.columns() : null])),
+  };
+  const step = beginStep(run.folder, "index", settings, true);
+  if (step.finished) {
+    run.progress.skipped("index", `already done, version ${readManifest(step.folder).version}`);
+    return step.folder;
+  }
+  const progress = run.progress.step("index", train.n, "examples");
+  const manifest = await buildIndex(
+    step.folder,
+    {
+      name: config.name,
+      title: config.title,
+      compressor: {
+        kind: config.compressor,
+        seed: config.seed,
+        ...(compiled?.calibrationExamples ? { calibrationExamples: compiled.calibrationExamples } : {}),
+      },
+      dampingRule:
+        typeof config.damping === "object"
+          ? `${config.damping.factor} × ${config.damping.rule}`
+          : String(config.damping),
+      loss: compiled ? config.loss : "imported gradients",
+      fidelity,
+      ...(config.classes === undefined ? {} : { classes: config.classes }),
+      layers,
+    },
+    // A graph whose weights lie in other files cannot be handed out alone.
+    {
+      graph: compiled && compiled.externalData.length === 0 ? compiled.graph : null,
+      mask,
+      dimension,
+      seed: config.seed,
+    },
+    readFit(fitted.folder),
+    { dataset: train, shards: shardsOf(run, collected, "train", train.n) },
+    queries ? { dataset: queries, shards: shardsOf(run, collected, "queries", queries.n) } : null,
+    progress,
+  );
+  progress.done(`version ${manifest.version}`);
+  return finishStep(step).folder;
+}
+
+/** Publish: upload what the bucket lacks, the pointer last. */
+export async function publishStep(run: Run, index: string, bucket: Bucket): Promise<void> {
+  if (await isPublished(index, bucket)) {
+    run.progress.skipped("publish", `already in ${bucket.name}`);
+    return;
+  }
+  const { files } = readManifest(index);
+  const megabytes = Object.values(files).reduce((sum, { bytes }) => sum + bytes, 0) / 1e6;
+  const progress = run.progress.step("publish", Math.ceil(megabytes), "MB");
+  const manifest = await publish(index, bucket, progress);
+  progress.done(`${manifest.name} ${manifest.version} to ${bucket.name}`);
+}
+
+/** Everything up to the index's folder. */
+export async function buildToIndex(run: Run): Promise<string> {
+  const collected = await collectStep(run);
+  const fitted = await fitStep(run, collected);
+  return indexStep(run, collected, fitted);
+}

@@ -1,0 +1,226 @@
+/** Compile: differentiate the model's graph, choose the kept coordinates, and keep both in the run's folder. */
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import onnxProto from "onnx-proto";
+import * as z from "zod";
+import { type Layer, type MaskBlock, sampleWithoutReplacement } from "../../src/core/mask.ts";
+import { random } from "../../src/core/random.ts";
+import { selfCheck } from "../autodiff/self-check.ts";
+import { type Config, configured, DEFAULT_R } from "../command/config.ts";
+import type { Run } from "../command/run.ts";
+import { beginStep, finishStep, type Settings, type Step } from "../command/step.ts";
+import { calibrate, compileCalibration } from "../compress/calibrate.ts";
+import type { Calibration } from "../compress/importance.ts";
+import type { Dataset } from "../dataset/dataset.ts";
+import { digestOf, openSplit } from "../dataset/open-datasets.ts";
+import { NOT_FINITE_ADVICE } from "../gradients/collect.ts";
+import { openGradientSession } from "../gradients/session.ts";
+import { type CompiledGradient, type CompileOptions, compileGradient } from "./compile.ts";
+import type { TensorSpec } from "./tensor-spec.ts";
+
+const { onnx } = onnxProto;
+
+const tensorSpec = z.object({ name: z.string(), type: z.string(), shape: z.array(z.union([z.number(), z.string()])) });
+const recordSchema = z.object({
+  graphSha256: z.string(),
+  dimension: z.int(),
+  layers: z.array(
+    z.object({
+      name: z.string(),
+      d: z.int(),
+      parameters: z.array(z.object({ name: z.string(), shape: z.array(z.int()) })),
+    }),
+  ),
+  mask: z.array(z.object({ layer: z.string(), offset: z.int(), d: z.int(), kept: z.array(z.int()) })),
+  inputs: z.array(tensorSpec),
+  target: tensorSpec.nullable(),
+  outputs: z.array(z.string()),
+  calibrationExamples: z.int(),
+  externalData: z.array(z.string()),
+  /** Extent of the last axis of the output that the loss reads, when the loss is a classification. */
+  classes: z.int().nullable(),
+});
+
+/** What `compile` left in its folder. */
+export interface Compiled {
+  step: Step;
+  /** The settings that it was compiled with. */
+  settings: Settings;
+  /** Path of gradient.onnx. */
+  graph: string;
+  graphSha256: string;
+  dimension: number;
+  layers: Layer[];
+  mask: MaskBlock[];
+  inputs: TensorSpec[];
+  target: TensorSpec | null;
+  externalData: string[];
+  /** Examples that the coordinates' importance was measured on; 0 where it was not. */
+  calibrationExamples: number;
+  /** The output whose argmax is the prediction. */
+  logits: string | null;
+  classes: number | null;
+}
+
+const sha256 = (bytes: Uint8Array | string) => createHash("sha256").update(bytes).digest("hex");
+
+/** The last extent of a graph output, null where the graph leaves it open. */
+function lastExtent(graph: Uint8Array, output: string | undefined): number | null {
+  const info = onnx.ModelProto.decode(graph).graph?.output?.find(({ name }) => name === output);
+  const extent = info?.type?.tensorType?.shape?.dim?.at(-1)?.dimValue;
+  return extent ? Number(extent) : null;
+}
+
+/** The model's path. Throws an Error when the configuration names none, or it is not there. */
+export function modelPath(config: Config): string {
+  if (config.model === undefined)
+    throw new Error("model: expected an ONNX file; set `model`, or `gradients` in every split");
+  const path = configured(config, config.model);
+  if (!existsSync(path)) throw new Error(`no such model: ${path}; set \`model\` in the configuration to an ONNX file`);
+  return path;
+}
+
+/** What the compiler is told, from the configuration. */
+export function compileOptions(config: Config): CompileOptions {
+  return {
+    loss: config.loss,
+    r: config.r ?? DEFAULT_R,
+    compressor: config.compressor,
+    seed: config.seed,
+    ...(config.reduction === undefined ? {} : { reduction: config.reduction }),
+    ...(config.output === undefined ? {} : { output: config.output }),
+    ...(config.layers === undefined ? {} : { layers: config.layers }),
+  };
+}
+
+function writeCompiled(
+  folder: string,
+  model: string,
+  compiled: CompiledGradient,
+  calibration: Calibration | null,
+  classes: number | null,
+): void {
+  writeFileSync(join(folder, "gradient.onnx"), compiled.graph);
+  for (const file of compiled.externalData) symlinkSync(resolve(dirname(model), file), join(folder, file));
+  if (calibration) writeFileSync(join(folder, "calibration.json"), JSON.stringify(calibration));
+  const record: z.infer<typeof recordSchema> = {
+    graphSha256: sha256(compiled.graph),
+    dimension: compiled.dimension,
+    layers: compiled.layers,
+    mask: compiled.mask.map((block) => ({ ...block, kept: [...block.kept] })),
+    inputs: compiled.inputs,
+    target: compiled.target,
+    outputs: compiled.outputs,
+    externalData: compiled.externalData,
+    calibrationExamples: calibration?.examples ?? 0,
+    classes,
+  };
+  writeFileSync(join(folder, "compiled.json"), `${JSON.stringify(record)}\n`);
+}
+
+/**
+ * Sums of squares over random training examples, for importance; null for a compressor that needs none. Examples that are not
+ * finite are treated as collecting treats them: refused by id, or left out.
+ */
+async function calibration(run: Run, model: string, options: CompileOptions): Promise<Calibration | null> {
+  if (options.compressor !== "importance") return null;
+  const { config } = run;
+  const { inputs, target } = await compileCalibration(model, options);
+  const train = await openSplit(run, config.train, { inputs, target, classes: null });
+  const draw = random(config.seed, "calibrate").below;
+  const rows = await train.order([...sampleWithoutReplacement(train.n, Math.min(train.n, config.calibrate), draw)]);
+  const measured = await calibrate(model, options, batchesOf(train, rows, config.batch));
+  if (finiteSums(measured)) return measured;
+
+  const { graph } = await compileGradient(model, { ...options, compressor: "uniform", r: { perLayer: 1 } });
+  const session = await openGradientSession(graph);
+  const finite: number[] = [];
+  for (const row of rows) {
+    const { loss } = await session.run(await train.feeds([row]));
+    if (Number.isFinite(Number(loss?.data[0]))) finite.push(row);
+    else if (run.onNan === "fail")
+      throw new Error(`example ${train.id(row)}: its loss is not finite; ${NOT_FINITE_ADVICE}`);
+  }
+  await session.release();
+  const again = finite.length > 0 ? await calibrate(model, options, batchesOf(train, finite, config.batch)) : null;
+  if (again && finiteSums(again)) return again;
+  throw new Error(
+    "importance: expected finite gradients of the examples it is measured on; set `compressor: uniform`, or check the model",
+  );
+}
+
+async function* batchesOf(dataset: Dataset, rows: readonly number[], batch: number) {
+  for (let at = 0; at < rows.length; at += batch) yield dataset.feeds(rows.slice(at, at + batch));
+}
+
+const finiteSums = ({ sums }: Calibration): boolean =>
+  Object.values(sums).every((uses) => uses.every(({ x, d }) => x.every(Number.isFinite) && d.every(Number.isFinite)));
+
+/** Examples that the self-check looks at, of the first few. */
+const CHECKED = 4;
+const CANDIDATES = 16;
+
+/** Checks the graph on examples whose gradients are finite. Throws an Error that names the example when none is, or the layer that fails. */
+async function checkOnExamples(run: Run, compiled: CompiledGradient, classes: number | null): Promise<void> {
+  const { inputs, target, dimension } = compiled;
+  const train = await openSplit(run, run.config.train, { inputs, target, classes });
+  const rows = Array.from({ length: Math.min(train.n, CANDIDATES) }, (_, row) => row);
+  const session = await openGradientSession(compiled.graph);
+  const { gradient } = await session.run(await train.feeds(rows));
+  await session.release();
+  const values = gradient?.data;
+  if (!(values instanceof Float32Array)) throw new Error("gradient.onnx: expected a float32 output named gradient");
+  const finite = rows.filter((row) => values.subarray(row * dimension, (row + 1) * dimension).every(Number.isFinite));
+  if (finite.length === 0)
+    throw new Error(
+      `example ${train.id(0)}: its gradient is not finite, nor is that of the next ${rows.length - 1}; check the dataset and the model`,
+    );
+  await selfCheck(compiled, await train.feeds(finite.slice(0, CHECKED)));
+}
+
+export async function compileStep(run: Run): Promise<Compiled> {
+  const { config } = run;
+  const model = modelPath(config);
+  const options = compileOptions(config);
+  const settings: Settings = {
+    model: sha256(readFileSync(model)),
+    ...Object.fromEntries(
+      Object.entries(options).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : value]),
+    ),
+    ...(config.compressor === "importance"
+      ? { calibrate: config.calibrate, train: await digestOf(run, config.train) }
+      : {}),
+  };
+  let step = beginStep(run.folder, "compile", settings, true);
+  if (step.finished) run.progress.skipped("compile", "already done");
+  else {
+    const progress = run.progress.step("compile", 1, "graph");
+    const measured = await calibration(run, model, options);
+    const compiled = await compileGradient(model, { ...options, ...(measured ? { calibration: measured } : {}) });
+    const classes =
+      config.loss === "cross-entropy" ? lastExtent(compiled.graph, config.output ?? compiled.outputs[0]) : null;
+    if (compiled.externalData.length === 0) await checkOnExamples(run, compiled, classes);
+    writeCompiled(step.folder, model, compiled, measured, classes);
+    step = finishStep(step);
+    progress.advance(1);
+    const d = compiled.layers.reduce((sum, layer) => sum + layer.d, 0);
+    progress.done(`${compiled.layers.length} layers, R = ${compiled.dimension} of d = ${d}, checked on examples`);
+  }
+  const record = recordSchema.parse(JSON.parse(readFileSync(join(step.folder, "compiled.json"), "utf8")));
+  const graph = join(step.folder, "gradient.onnx");
+  const got = sha256(readFileSync(graph));
+  if (got !== record.graphSha256) {
+    throw new Error(
+      `${graph}: expected sha256 ${record.graphSha256}, got ${got}; delete ${step.folder} and compile again`,
+    );
+  }
+  return {
+    ...record,
+    step,
+    settings,
+    graph,
+    mask: record.mask.map((block) => ({ ...block, kept: Uint32Array.from(block.kept) })),
+    logits: config.loss === "cross-entropy" ? (config.output ?? record.outputs[0] ?? null) : null,
+  };
+}

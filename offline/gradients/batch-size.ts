@@ -1,0 +1,81 @@
+/** The largest batch that stays within a memory cap, found by trying: what a graph needs depends on the model, the device and the lengths. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import * as z from "zod";
+import type { Dataset } from "../dataset/dataset.ts";
+import type { CollectPlan } from "./collect.ts";
+import { openGradientSession } from "./session.ts";
+
+const LARGEST = 256;
+/** Examples among which the longest are tried. */
+const SAMPLE = 512;
+
+/** Where the choice is kept. */
+export const BATCH_FILE = "batch.json";
+
+const choiceSchema = z.object({ batch: z.int().positive() });
+
+/** Bytes of "4GB", "512MB", "800000000". Throws RangeError for anything else. */
+export function parseBytes(text: string): number {
+  const [, number, unit = "B"] = /^(\d+(?:\.\d+)?)\s*([KMG]?B?)$/i.exec(text.trim()) ?? [];
+  if (number === undefined) throw new RangeError(`expected a size such as 4GB or 800MB, got ${text}`);
+  return Number(number) * { K: 1e3, M: 1e6, G: 1e9, B: 1 }[unit[0]?.toUpperCase() ?? "B"]!;
+}
+
+/**
+ * Doubles the batch, the longest examples first, until the memory that one run took, times the runs side by side, would pass
+ * half the cap. Throws an Error when not even single examples fit.
+ */
+async function tryBatches(
+  dataset: Dataset,
+  plan: Pick<CollectPlan, "graph" | "device" | "threads">,
+  memory: number,
+): Promise<number> {
+  const rows = await dataset.order(Array.from({ length: Math.min(dataset.n, SAMPLE) }, (_, row) => row));
+  const longest = rows.reverse();
+  const session = await openGradientSession(plan.graph, plan.device);
+  const runs = plan.device === "cpu" ? (plan.threads ?? availableParallelism()) : 1;
+  const before = process.memoryUsage().rss;
+  let batch = 0;
+  try {
+    for (let next = 1; next <= Math.min(LARGEST, longest.length); next *= 2) {
+      const outputs = await session.run(await dataset.feeds(longest.slice(0, next)));
+      for (const output of Object.values(outputs)) output.dispose();
+      const taken = before + runs * Math.max(0, process.memoryUsage().rss - before);
+      if (taken > memory) break;
+      batch = next;
+      if (before + 2 * (taken - before) > memory) break;
+    }
+  } finally {
+    await session.release();
+  }
+  if (batch === 0) {
+    throw new Error(
+      `--memory: ${runs} examples side by side take more than ${(memory / 1e9).toFixed(1)} GB; allow more, or set --threads lower`,
+    );
+  }
+  return batch;
+}
+
+/**
+ * The batch for a memory cap in bytes. The first worker's choice is kept in the step's folder and is everyone's, so that the
+ * bytes of the shards do not depend on who made them.
+ */
+export async function chooseBatch(
+  folder: string,
+  dataset: Dataset,
+  plan: Pick<CollectPlan, "graph" | "device" | "threads">,
+  memory: number,
+): Promise<number> {
+  const path = join(folder, BATCH_FILE);
+  if (!existsSync(path)) {
+    const batch = await tryBatches(dataset, plan, memory);
+    try {
+      writeFileSync(path, JSON.stringify({ batch }), { flag: "wx" });
+    } catch (error) {
+      if (!existsSync(path)) throw error;
+    }
+  }
+  return choiceSchema.parse(JSON.parse(readFileSync(path, "utf8"))).batch;
+}

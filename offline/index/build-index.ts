@@ -1,0 +1,115 @@
+/** Index: p_i = (H̃ + λI)⁻¹ g̃_i for every training example, the searchable planes, queries, metadata, and the manifest. */
+import { createHash } from "node:crypto";
+import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { FILES, FORMAT, type Manifest, manifestSchema } from "../../src/core/manifest.ts";
+import type { MaskBlock } from "../../src/core/mask.ts";
+import { encodeMask } from "../../src/core/mask-file.ts";
+import type { StepProgress } from "../command/progress.ts";
+import type { Dataset } from "../dataset/dataset.ts";
+import { gradientBlocks, type ShardRows } from "../gradients/shard.ts";
+import type { LayerFit } from "../hessian/fit.ts";
+import { openBlockProduct } from "../hessian/matrix.ts";
+import { bytesOf, describeFile, openWriter, rowChecksums } from "./index-files.ts";
+import { indexRows } from "./index-rows.ts";
+import { type Measured, measuring, sevenDigits, writeImages, writeMetadata } from "./metadata-files.ts";
+
+/** Rows preconditioned at once. */
+const BLOCK_ROWS = 2000;
+
+/** What the manifest says of the index beside what the files show. */
+export type Description = Pick<Manifest, "name" | "title" | "compressor" | "dampingRule" | "loss" | "fidelity"> & {
+  classes?: string[] | undefined;
+  layers: { name: string; d: number; parameters: { name: string; shape: number[] }[] }[];
+};
+
+export interface SplitRows {
+  dataset: Dataset;
+  shards: Iterable<ShardRows>;
+}
+
+/** Stores the queries' gradients as they are. Returns how many there are. */
+async function writeQueries(folder: string, { dataset, shards }: SplitRows, dimension: number): Promise<number> {
+  const stored = openWriter(join(folder, FILES.queries));
+  const checksums = openWriter(join(folder, FILES.queryChecksums));
+  const measured: Measured = { rows: [], loss: [], prediction: [] };
+  for (const { gradients, rows } of gradientBlocks(measuring(shards, measured), BLOCK_ROWS)) {
+    const block = gradients.subarray(0, rows * dimension);
+    stored.write(bytesOf(block));
+    checksums.write(bytesOf(rowChecksums(block, dimension)));
+  }
+  stored.close();
+  checksums.close();
+  await writeMetadata(join(folder, FILES.queryMetadata), dataset, measured);
+  await writeImages(join(folder, FILES.queryImages), dataset, measured.rows);
+  return measured.rows.length;
+}
+
+/** Writes all files of an index version into `folder`; the manifest comes last. */
+export async function buildIndex(
+  folder: string,
+  description: Description,
+  compiled: { graph: string | null; mask: MaskBlock[]; dimension: number; seed: number | string },
+  fitted: { layers: LayerFit[]; inverses: Float64Array[] },
+  train: SplitRows,
+  queries: SplitRows | null,
+  progress: StepProgress,
+): Promise<Manifest> {
+  const { dimension } = compiled;
+  const product = await openBlockProduct(fitted.layers, fitted.inverses, dimension);
+  const rows = openWriter(join(folder, FILES.rows));
+  const sumOfSquares = new Float64Array(dimension);
+  const selfInfluence: number[] = [];
+  const measured: Measured = { rows: [], loss: [], prediction: [] };
+  try {
+    for (const block of gradientBlocks(measuring(train.shards, measured), BLOCK_ROWS)) {
+      const preconditioned = await product.multiply(block.gradients, block.rows);
+      rows.write(bytesOf(preconditioned));
+      for (let row = 0; row < block.rows; row++) {
+        let inner = 0;
+        for (let j = 0; j < dimension; j++) {
+          const g = block.gradients[row * dimension + j]!;
+          sumOfSquares[j]! += g * g;
+          inner += g * preconditioned[row * dimension + j]!;
+        }
+        selfInfluence.push(sevenDigits(-inner));
+      }
+      progress.advance(block.rows);
+    }
+  } finally {
+    await product.release();
+    rows.close();
+  }
+  const n = measured.rows.length;
+  const queryMeanSquare = sumOfSquares.map((sum) => sum / n);
+  await indexRows(folder, { n, R: dimension, queryMeanSquare, seed: compiled.seed });
+  await writeMetadata(join(folder, FILES.examples), train.dataset, measured, { selfInfluence });
+  await writeImages(join(folder, FILES.exampleImages), train.dataset, measured.rows);
+  const m = queries ? await writeQueries(folder, queries, dimension) : 0;
+  writeFileSync(join(folder, FILES.mask), encodeMask(compiled.mask));
+  if (compiled.graph !== null) copyFileSync(compiled.graph, join(folder, FILES.gradientGraph));
+
+  const files: Manifest["files"] = {};
+  const written = readdirSync(folder).filter(
+    (file) => Object.values(FILES).some((known) => known === file) && file !== FILES.manifest,
+  );
+  for (const file of written.sort()) files[file] = await describeFile(folder, file);
+  const { layers, ...described } = description;
+  const contents = {
+    format: FORMAT,
+    ...described,
+    n,
+    queries: m,
+    dimension,
+    layers: compiled.mask.map(({ layer: name, offset, d, kept }) => {
+      const block = fitted.layers.findLast((candidate) => candidate.offset <= offset);
+      const parameters = layers.find((layer) => layer.name === name)?.parameters ?? [];
+      return { name, offset, r: kept.length, d, parameters, damping: block?.damping ?? 0, trace: block?.trace ?? 0 };
+    }),
+    files,
+  };
+  const version = createHash("sha256").update(JSON.stringify(contents)).digest("hex").slice(0, 16);
+  const manifest = manifestSchema.parse({ ...contents, version });
+  writeFileSync(join(folder, FILES.manifest), `${JSON.stringify(manifest, null, 2)}\n`);
+  return manifest;
+}

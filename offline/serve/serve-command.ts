@@ -1,0 +1,79 @@
+/** `influence serve` and `influence plan`. */
+import { once } from "node:events";
+import { resolve } from "node:path";
+import { type Command, InvalidArgumentError } from "commander";
+import { choose, chosenLine, parseBytes, plan, planLines } from "../index/plan.ts";
+
+interface ServeOptions {
+  host: string;
+  port: number;
+  memory: number;
+  json?: boolean;
+}
+
+interface PlanOptions {
+  n: number;
+  memory: number;
+  r?: number;
+  json?: boolean;
+}
+
+function integerIn(least: number, most: number) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`expected an integer from ${least} to ${most}, got ${text}.`);
+  };
+}
+
+function bytes(text: string): number {
+  try {
+    return Math.floor(parseBytes(text));
+  } catch (error) {
+    throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** Adds both to the program. */
+export function addServe(program: Command): void {
+  program
+    .command("serve")
+    .argument("<folder>", "an index's folder, such as runs/mnist/index, or a folder of runs, such as runs")
+    .description("the API and the page on this machine, over indexes where they were built")
+    .option("--port <port>", "0 for any that is free", integerIn(0, 65535), 8788)
+    .option("--host <address>", "the address to listen on; 0.0.0.0 for every one of this machine", "127.0.0.1")
+    .option("--memory <bytes>", "what all open indexes together may hold, such as 500MB", bytes, 4e9)
+    .option("--json", "address and indexes as one line of JSON")
+    .action(async (folder: string, { host, port, memory, json }: ServeOptions) => {
+      // Imported here: other commands need not wait for the server's code.
+      const { serve } = await import("./serve.ts");
+      const { address, folders, close } = await serve(resolve(folder), host, port, memory);
+      const indexes = [...folders.keys()];
+      console.log(json ? JSON.stringify({ address, indexes }) : serving(address, indexes));
+      await Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
+      await close();
+    });
+
+  program
+    .command("plan")
+    .description("what fits in so much memory: which R, and what is then held of each row")
+    .requiredOption("--n <rows>", "training examples", integerIn(1, 2 ** 31 - 1))
+    .option("--memory <bytes>", "what the index may hold; an isolate has 128 MB in all", bytes, 80e6)
+    .option("--r <R>", "kept coordinates of all layers together: what is held of that index", integerIn(1, 131_072))
+    .option("--json", "the plan as JSON")
+    .action(({ n, memory, r, json }: PlanOptions) => {
+      const chosen = r === undefined ? undefined : choose(n, r, memory);
+      if (json) console.log(JSON.stringify({ n, memory, largest: plan(n, memory), chosen }));
+      else console.log([...planLines(n, memory), ...(chosen ? [chosenLine(chosen)] : []), BESIDE].join("\n"));
+    });
+}
+
+const BESIDE = "The examples' ids and columns take memory beside this: four times their MessagePack.";
+
+function serving(address: string, indexes: readonly string[]): string {
+  return `${indexes.join(", ")} at ${address}/
+
+  curl -s ${address}/v1/indexes/${indexes[0]}/queries?limit=3
+
+Ctrl-C stops.`;
+}
