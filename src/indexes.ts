@@ -49,7 +49,8 @@ export const indexes = new Hono<Environment>()
   .get(
     "/v1/indexes/:index/mask",
     answers(
-      "The kept coordinates of each layer. As application/octet-stream: mask.bin, a header of 64 bytes, then the R positions as " +
+      "The kept coordinates of each layer, the directions that they are seen in, and their folding. As application/octet-stream: " +
+        "mask.bin, which FORMAT.md draws; without directions and folding, a header of 64 bytes, then the R positions as " +
         "little-endian u32, one layer's block after another.",
       maskAnswer,
       [400, 404, 503],
@@ -66,11 +67,20 @@ export const indexes = new Hono<Environment>()
       if (prefers(c, [JSON_TYPE, FLOAT32_TYPE]) === FLOAT32_TYPE) {
         return c.body(new Uint8Array(bytes), 200, { ...headers, "Content-Type": FLOAT32_TYPE, Vary: "Accept" });
       }
-      const layers = decodeMask(bytes, manifest.layers).map(({ layer, offset, d, kept }) => ({
+      const layers = decodeMask(bytes, manifest.layers).map(({ layer, offset, d, r, kept, folded, directions }) => ({
         name: layer,
         offset,
         d,
+        r,
         kept: Array.from(kept),
+        ...(folded ? { folded: Array.from(folded) } : {}),
+        ...(directions
+          ? {
+              directions: directions.map(
+                (own) => own && { ...own, left: Array.from(own.left), right: Array.from(own.right) },
+              ),
+            }
+          : {}),
       }));
       return answer(c, { dimension: manifest.dimension, layers }, headers);
     },

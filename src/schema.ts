@@ -241,7 +241,30 @@ export const maskAnswer = z
         name: z.string(),
         offset: z.int().meta({ description: "Position of the layer's first kept coordinate among the R." }),
         d: z.int(),
-        kept: z.array(z.int()).meta({ description: "Kept positions of the layer's d entries, ascending." }),
+        r: z.int().meta({ description: "Coordinates of the layer's block." }),
+        kept: z.array(z.int()).meta({
+          description:
+            "Kept positions of the layer's d entries, ascending; in a parameter with directions that begins at p, p + a · columns + c " +
+            "stands for u_a · G · v_c.",
+        }),
+        folded: z
+          .array(z.int())
+          .optional()
+          .meta({
+            description: "The place in the block that each kept coordinate is added to, or ~place if subtracted.",
+          }),
+        directions: z
+          .array(
+            z
+              .object({ rows: z.int(), columns: z.int(), left: z.array(z.number()), right: z.array(z.number()) })
+              .nullable(),
+          )
+          .optional()
+          .meta({
+            description:
+              "By parameter, null for one kept as it is: its gradient as a matrix G [rows, columns] is seen in the columns u of left " +
+              "[rows, …] and v of right [columns, …].",
+          }),
       }),
     ),
   })

@@ -59,7 +59,7 @@ async function gradientSource(run: Run): Promise<Omit<Collected, "step"> & { set
     );
   }
   const { layers, mask } = importedMask(config, width);
-  const dimension = mask.reduce((sum, { kept }) => sum + kept.length, 0);
+  const dimension = mask.reduce((sum, { r }) => sum + r, 0);
   const settings = {
     r: JSON.stringify(config.r ?? null),
     blocks: JSON.stringify(config.blocks ?? null),
@@ -150,7 +150,7 @@ export async function fitStep(run: Run, collected: Collected): Promise<Step> {
   const blocks =
     config.hessian === "joint"
       ? [{ name: "all layers", offset: 0, r: collected.dimension }]
-      : collected.mask.map(({ layer, offset, kept }) => ({ name: layer, offset, r: kept.length }));
+      : collected.mask.map(({ layer, offset, r }) => ({ name: layer, offset, r }));
   const layers = await fitLayers(step.folder, blocks, collected.dimension, shards, config.damping, progress);
   progress.done();
   for (const layer of layers) {

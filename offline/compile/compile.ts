@@ -88,7 +88,7 @@ export async function compileGradient(modelPath: string, options: CompileOptions
     graph: bytes,
     layers,
     mask,
-    dimension: mask.reduce((sum, block) => sum + block.kept.length, 0),
+    dimension: mask.reduce((sum, block) => sum + block.r, 0),
     inputs: b.inputs.filter((port) => port !== target).map(describe),
     target: target && describe(target),
     outputs,

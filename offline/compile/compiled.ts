@@ -4,7 +4,9 @@ import { existsSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import onnxProto from "onnx-proto";
 import * as z from "zod";
+import { FILES, layerSchema } from "../../src/core/manifest.ts";
 import { type Layer, type MaskBlock, sampleWithoutReplacement } from "../../src/core/mask.ts";
+import { decodeMask, encodeMask, maskShapes } from "../../src/core/mask-file.ts";
 import { random } from "../../src/core/random.ts";
 import { selfCheck } from "../autodiff/self-check.ts";
 import { type Config, configured, DEFAULT_R } from "../command/config.ts";
@@ -25,14 +27,8 @@ const tensorSpec = z.object({ name: z.string(), type: z.string(), shape: z.array
 const recordSchema = z.object({
   graphSha256: z.string(),
   dimension: z.int(),
-  layers: z.array(
-    z.object({
-      name: z.string(),
-      d: z.int(),
-      parameters: z.array(z.object({ name: z.string(), shape: z.array(z.int()) })),
-    }),
-  ),
-  mask: z.array(z.object({ layer: z.string(), offset: z.int(), d: z.int(), kept: z.array(z.int()) })),
+  /** What mask.bin beside this file holds. */
+  layers: z.array(layerSchema.omit({ damping: true, trace: true })),
   inputs: z.array(tensorSpec),
   target: tensorSpec.nullable(),
   outputs: z.array(z.string()),
@@ -107,8 +103,7 @@ function writeCompiled(
   const record: z.infer<typeof recordSchema> = {
     graphSha256: sha256(compiled.graph),
     dimension: compiled.dimension,
-    layers: compiled.layers,
-    mask: compiled.mask.map((block) => ({ ...block, kept: [...block.kept] })),
+    layers: maskShapes(compiled.layers, compiled.mask),
     inputs: compiled.inputs,
     target: compiled.target,
     outputs: compiled.outputs,
@@ -116,6 +111,7 @@ function writeCompiled(
     calibrationExamples: calibration?.examples ?? 0,
     classes,
   };
+  writeFileSync(join(folder, FILES.mask), encodeMask(compiled.mask));
   writeFileSync(join(folder, "compiled.json"), `${JSON.stringify(record)}\n`);
 }
 
@@ -220,7 +216,12 @@ export async function compileStep(run: Run): Promise<Compiled> {
     step,
     settings,
     graph,
-    mask: record.mask.map((block) => ({ ...block, kept: Uint32Array.from(block.kept) })),
+    layers: record.layers.map(({ name, d, parameters }) => ({
+      name,
+      d,
+      parameters: parameters.map((parameter) => ({ name: parameter.name, shape: parameter.shape })),
+    })),
+    mask: decodeMask(readFileSync(join(step.folder, FILES.mask)), record.layers),
     logits: config.loss === "cross-entropy" ? (config.output ?? record.outputs[0] ?? null) : null,
   };
 }

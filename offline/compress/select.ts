@@ -63,7 +63,7 @@ export function keyedMask(
       const { from, key } = parts[part] ?? { from: 0, key: () => 0 };
       return key(position - from);
     };
-    const block = { layer: layer.name, offset, d: layer.d, kept: smallest(layer.d, kept, key) };
+    const block = { layer: layer.name, offset, d: layer.d, r: kept, kept: smallest(layer.d, kept, key) };
     offset += kept;
     return block;
   });

@@ -4,6 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { layerCompressor } from "../../src/core/compress.ts";
 import { FILES } from "../../src/core/manifest.ts";
 import { sampleWithoutReplacement } from "../../src/core/mask.ts";
 import { random } from "../../src/core/random.ts";
@@ -124,8 +125,12 @@ export async function verify(run: Run, examples: number, queryCount: number): Pr
   for (const [index, block] of full.mask.entries()) {
     const span = [block.offset, block.offset + block.d] as const;
     await addExactInfluence(exact, gradients, n, m, d, span, config.damping);
-    const kept = compiled.mask[index]!.kept.map((position) => block.offset + position);
-    await addCompressedInfluence(compressed, gradients, n, m, d, kept, block.layer, config.damping);
+    const own = compiled.mask[index]!;
+    const compress = layerCompressor(compiled.layers[index]!, own);
+    const rows = new Float32Array((n + m) * own.r);
+    for (let row = 0; row < n + m; row++) rows.set(compress(gradients, row * d + block.offset), row * own.r);
+    const all = Uint32Array.from({ length: own.r }, (_, position) => position);
+    await addCompressedInfluence(compressed, rows, n, m, own.r, all, block.layer, config.damping);
   }
   progress.done();
 

@@ -4,7 +4,7 @@ import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FILES, FORMAT, type Manifest, manifestSchema } from "../../src/core/manifest.ts";
 import type { MaskBlock } from "../../src/core/mask.ts";
-import { encodeMask } from "../../src/core/mask-file.ts";
+import { encodeMask, maskShapes } from "../../src/core/mask-file.ts";
 import type { StepProgress } from "../command/progress.ts";
 import type { Dataset } from "../dataset/dataset.ts";
 import { gradientBlocks, type ShardRows } from "../gradients/shard.ts";
@@ -101,10 +101,9 @@ export async function buildIndex(
     n,
     queries: m,
     dimension,
-    layers: compiled.mask.map(({ layer: name, offset, d, kept }) => {
-      const block = fitted.layers.findLast((candidate) => candidate.offset <= offset);
-      const parameters = layers.find((layer) => layer.name === name)?.parameters ?? [];
-      return { name, offset, r: kept.length, d, parameters, damping: block?.damping ?? 0, trace: block?.trace ?? 0 };
+    layers: maskShapes(layers, compiled.mask).map((shape) => {
+      const block = fitted.layers.findLast((candidate) => candidate.offset <= shape.offset);
+      return { ...shape, damping: block?.damping ?? 0, trace: block?.trace ?? 0 };
     }),
     files,
   };

@@ -20,11 +20,20 @@ export const layerSchema = z.object({
   name: z.string(),
   /** First coordinate of the block. */
   offset: count,
-  /** Kept coordinates. */
+  /** Coordinates of the block. */
   r: count,
+  /** How many gradient entries are kept, where they are folded into the r by random signs; elsewhere r are. */
+  kept: count.optional(),
   /** Entries of the layer's parameters. */
   d: count,
-  parameters: z.array(z.object({ name: z.string(), shape: z.array(count) })),
+  parameters: z.array(
+    z.object({
+      name: z.string(),
+      shape: z.array(count),
+      /** Of the matrix that its gradient is seen as in orthonormal directions, the extents, and how many directions mask.bin holds a side. */
+      directions: z.object({ rows: count, columns: count, left: count, right: count }).optional(),
+    }),
+  ),
   /** λ_l, and tr(H̃_l), of the compressed Gauss-Newton Hessian. */
   damping: z.number().nonnegative(),
   trace: z.number().nonnegative(),

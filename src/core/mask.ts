@@ -17,13 +17,34 @@ export interface Layer {
   d: number;
 }
 
-/** The kept coordinates of one layer: they are positions `offset` … `offset + kept.length − 1` of the R-dimensional vector. */
+/**
+ * Orthonormal directions that a parameter's gradient, as a matrix G [rows, columns], is seen in: its entry (a, c) is then uᵀ_a·G·v_c.
+ * The directions that nothing kept needs are left out; the count of those that are there says how many.
+ */
+export interface Directions {
+  /** The parameter's first extent above 1, and the product of the extents after it. */
+  rows: number;
+  columns: number;
+  /** The u as columns, [rows, left.length ÷ rows], and the v, [columns, right.length ÷ columns]. */
+  left: Float32Array;
+  right: Float32Array;
+}
+
+/** What is kept of one layer: it is positions `offset` … `offset + r − 1` of the R-dimensional vector. */
 export interface MaskBlock {
   layer: string;
   offset: number;
   d: number;
-  /** [r] ascending positions in 0 … d−1. */
+  r: number;
+  /**
+   * Ascending positions in 0 … d−1: [r], or more where they are folded. In a parameter with directions, that begins at position p, the
+   * entry (a, c) is position p + a · columns + c.
+   */
   kept: Uint32Array;
+  /** One for each parameter of the layer, null for one that is kept as it is; absent where all are. */
+  directions?: (Directions | null)[];
+  /** [kept.length], SJLT: the place in 0 … r−1 to which a kept coordinate is added, or ~place if it is subtracted. */
+  folded?: Int32Array;
 }
 
 /** The number of entries of a parameter. */
@@ -96,6 +117,7 @@ export function uniformMask(layers: readonly Layer[], r: readonly number[], seed
       layer: layer.name,
       offset,
       d: layer.d,
+      r: kept,
       kept: sampleWithoutReplacement(layer.d, kept, generator.below),
     };
     offset += kept;

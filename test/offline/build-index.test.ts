@@ -100,6 +100,7 @@ describe("an index built from shards", () => {
       layer: name,
       offset,
       d: 2 * r,
+      r,
       kept: Uint32Array.from({ length: r }, (_, k) => 2 * k),
     }));
     const built = await buildIndex(
