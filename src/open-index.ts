@@ -85,8 +85,8 @@ export async function openVersion(
 /** The same source, that reports every chunk and every range. */
 function withProgress(source: IndexSource, progress: () => void): IndexSource {
   return {
-    async stream(file) {
-      const chunks = await source.stream(file);
+    async stream(file, part) {
+      const chunks = await source.stream(file, part);
       return (async function* () {
         for await (const chunk of chunks) {
           progress();
@@ -173,8 +173,8 @@ export function rowOf(metadata: Metadata, row: number): Row {
 export async function storedQueries(index: OpenIndex, rows: readonly number[]): Promise<Float32Array[]> {
   const { manifest, source, queryChecksums } = index;
   const gradients = new Map<number, Float32Array>();
-  const reader = new RowReader(source, FILES.queries, manifest.dimension, queryChecksums, 0);
-  await reader.read([...new Set(rows)], (row, values) => gradients.set(row, values));
+  const reader = new RowReader(source, manifest.dimension, queryChecksums, 0, FILES.queries);
+  await reader.read(new Set(rows), (row, values) => gradients.set(row, values));
   return rows.flatMap((row) => gradients.get(row) ?? []);
 }
 

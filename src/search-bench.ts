@@ -1,7 +1,7 @@
 /** A Worker that does nothing but search, for `npm run bench -- search`: an index that lies behind plain HTTP. */
 import { manifestSchema } from "./core/manifest.ts";
 import { openSearcher, type Searcher } from "./core/search.ts";
-import type { IndexSource } from "./core/source.ts";
+import type { IndexSource, Part } from "./core/source.ts";
 import { workerKernel } from "./kernel.ts";
 
 let searcher: Searcher | undefined;
@@ -15,13 +15,15 @@ function httpSource(origin: string): IndexSource {
     return { response, body };
   };
   return {
-    stream: async (file) => (await ask(file, {})).body,
+    stream: async (file, part) => (await ask(file, part === undefined ? {} : rangeOf(part))).body,
     async range(file, offset, length) {
-      const { response } = await ask(file, { range: `bytes=${offset}-${offset + length - 1}` });
+      const { response } = await ask(file, rangeOf({ offset, length }));
       return new Uint8Array(await response.arrayBuffer());
     },
   };
 }
+
+const rangeOf = ({ offset, length }: Part) => ({ range: `bytes=${offset}-${offset + length - 1}` });
 
 export default {
   /**

@@ -16,7 +16,7 @@ import {
   pointerKey,
   pointerSchema,
 } from "./core/manifest.ts";
-import { CorruptIndexError, type IndexSource } from "./core/source.ts";
+import { CorruptIndexError, type IndexSource, type Part } from "./core/source.ts";
 import { explain, Problem } from "./problem.ts";
 
 /** One call of the bucket; a failure of the bucket itself (not of what is asked) is 503. */
@@ -90,12 +90,14 @@ export async function readManifest(bucket: Bucket, name: string, pointer: Pointe
 /** The files of one version in the bucket. */
 export function bucketSource(bucket: Bucket, name: string, version: string): IndexSource {
   return {
-    async stream(file) {
-      return (await fileBody(bucket, fileKey(name, version, file))).body;
+    async stream(file, part) {
+      const key = fileKey(name, version, file);
+      if (part === undefined) return (await fileBody(bucket, key)).body;
+      return (await bodyOf(bucket, key, part))?.body ?? new Blob().stream();
     },
     async range(file, offset, length) {
       const key = fileKey(name, version, file);
-      const bytes = await rangeOf(bucket, key, { offset, length });
+      const bytes = (await (await bodyOf(bucket, key, { offset, length }))?.bytes()) ?? new Uint8Array();
       if (bytes.length !== length) {
         throw new CorruptIndexError(key, `${length} bytes at ${offset}`, `${bytes.length}`);
       }
@@ -114,12 +116,12 @@ async function fileBody(bucket: Bucket, key: string, options: GetOptions = {}): 
   return object;
 }
 
-/** The bytes of a range, fewer where the file ends before. */
-async function rangeOf(bucket: Bucket, key: string, range: { offset: number; length: number }): Promise<Uint8Array> {
+/** A range, shorter where the file ends before; null where it begins beyond the end. */
+async function bodyOf(bucket: Bucket, key: string, range: Part): Promise<BucketBody | null> {
   try {
-    return await (await fileBody(bucket, key, { range })).bytes();
+    return await fileBody(bucket, key, { range });
   } catch (error) {
-    if (error instanceof Error && error.message.includes(UNSATISFIABLE)) return new Uint8Array();
+    if (error instanceof Error && error.message.includes(UNSATISFIABLE)) return null;
     throw error;
   }
 }

@@ -139,7 +139,7 @@ async function searchGraph(
     loadKernel().sha256(),
     new Uint8Array(checksums.buffer),
   );
-  const reader = new RowReader(folderSource(folder), FILES.rows, dimension, checksums, 1024);
+  const reader = new RowReader(folderSource(folder), dimension, checksums, 1024, FILES.rows);
   const { size } = await stat(join(folder, GRAPH));
   const search = async (gradient: Float32Array, topK: number, filter?: Uint8Array): Promise<SearchAnswer> => {
     checkTopK(topK);
@@ -160,7 +160,9 @@ async function searchGraph(
     const searched = performance.now();
     const rows: number[] = [];
     const dots: number[] = [];
-    const fetched = await reader.read(found, (row, values) => {
+    let fetched = 0;
+    await reader.read(found, (row, values, read) => {
+      if (read) fetched++;
       rows.push(row);
       dots.push(orderedDot(values, gradient));
     });

@@ -9,9 +9,10 @@ const STREAM_BYTES = 1024 * 1024;
 
 export function folderSource(folder: string): IndexSource {
   return {
-    async stream(file) {
+    async stream(file, part) {
       const handle = await open(path.join(folder, file), "r");
-      return createReadStream("", { fd: handle, highWaterMark: STREAM_BYTES });
+      const range = part === undefined ? {} : { start: part.offset, end: part.offset + part.length - 1 };
+      return createReadStream("", { fd: handle, highWaterMark: STREAM_BYTES, ...range });
     },
     async range(file, offset, length) {
       const handle = await open(path.join(folder, file), "r");

@@ -63,8 +63,6 @@ export interface Addresses {
   end: number;
 }
 
-/** Bytes of long.f32 that are read at once. */
-const READ_BYTES = 4 * 1024 * 1024;
 /** Address 0 means none. */
 const FIRST_ADDRESS = 1024;
 const PAGE = 65536;
@@ -220,11 +218,13 @@ async function loadLongest(
   checksums: Uint32Array,
 ): Promise<void> {
   const rowBytes = target.length / rows.length;
-  for (let at = 0; at < target.length; ) {
-    const part = await source.range(FILES.long, at, Math.min(READ_BYTES, target.length - at));
-    target.set(part, at);
-    at += part.length;
+  if (rows.length === 0) return;
+  let at = 0;
+  for await (const chunk of await source.stream(FILES.long, { offset: 0, length: target.length })) {
+    target.set(chunk, at);
+    at += chunk.length;
   }
+  if (at !== target.length) throw new CorruptIndexError(FILES.long, `at least ${target.length} bytes`, `${at}`);
   rows.forEach((row, place) => {
     const got = crc32(target.subarray(place * rowBytes, (place + 1) * rowBytes));
     if (got === checksums[row]) return;

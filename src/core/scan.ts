@@ -10,6 +10,12 @@ import { type Best, type Candidates, keepReaching, kthLargest } from "./topk.ts"
 /** Bytes of codes that stay in the processor's second-level cache while a batch of queries is multiplied with them. */
 const CACHED_BYTES = 192 * 1024;
 
+/**
+ * Candidates that the queries of one scan may hold together, some 30 MB; a single query may hold one for each row. Bounds that
+ * exclude little, or a large k of many queries, would otherwise take n for each of 256 queries.
+ */
+const MOST_CANDIDATES = 1_000_000;
+
 /** One query's state during a scan. */
 interface Scanning {
   query: PreparedQuery;
@@ -29,13 +35,15 @@ export interface Scanned {
 
 /**
  * Scans all rows, or those of the bitmap `filter`, for up to QUERIES_AT_ONCE queries, each row read once from memory. A query
- * leaves the scan when ‖q‖ times the longest norm ahead reaches neither bound.
+ * leaves the scan when ‖q‖ times the longest norm ahead reaches neither bound. Returns what it found for each query, in order, or
+ * only for the first ones, at least one, where all together would hold more than `most` candidates.
  */
 export function scan(
   resident: Resident,
   queries: readonly PreparedQuery[],
   k: number,
   filter: Uint8Array | null,
+  most = MOST_CANDIDATES,
 ): Scanned[] {
   const { n, dimension, ceilings } = resident;
   const states = queries.map(
@@ -67,7 +75,9 @@ export function scan(
       state.scanned = next;
     }
     const ceiling = ceilings[Math.floor(next / STEP_ROWS)] ?? 0;
-    open = open.filter(({ state: { query, high, low } }) => {
+    forgo(states, most);
+    open = open.filter(({ state: { query, high, low }, slot }) => {
+      if (slot >= states.length) return false;
       const farthest = (query.residualFactor + query.normFactor) * ceiling;
       return farthest > 0 && farthest >= Math.min(high.bound, low.bound);
     });
@@ -77,6 +87,14 @@ export function scan(
     candidates: keepReaching(found, high.bound, -low.bound),
     scanned,
   }));
+}
+
+/** Drops candidates that the bounds exclude by now, and then the last queries' states, until at most `most` are held, or one query's. */
+function forgo(states: Scanning[], most: number): void {
+  const held = () => states.reduce((sum, { found }) => sum + found.places.length, 0);
+  if (states.length === 1 || held() <= most) return;
+  for (const state of states) state.found = keepReaching(state.found, state.high.bound, -state.low.bound);
+  while (states.length > 1 && held() > most) states.length = Math.ceil(states.length / 2);
 }
 
 /** Visits every row of the bitmap `filter`, or all, in parts: its dot and the width of its interval. Rows of zeros may be left out. */

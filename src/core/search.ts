@@ -2,9 +2,10 @@
 import { type GroupSums, sumGroups } from "./groups.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { FILES, type Manifest } from "./manifest.ts";
+import { longRows } from "./plane.ts";
 import { orderedDot, type PreparedQuery, prepareQuery } from "./query.ts";
 import { fitting, type Held, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Resident, type Tier } from "./resident.ts";
-import { RowReader } from "./row-reader.ts";
+import { type RowPlace, RowReader } from "./row-reader.ts";
 import { exactDots, narrow, type Scanned, scan } from "./scan.ts";
 import type { IndexSource } from "./source.ts";
 import { best, type Candidates, keepReaching, kthLargest, prune } from "./topk.ts";
@@ -101,32 +102,34 @@ export async function openTier(
   const { n, dimension } = manifest;
   const resident = await loadResident(manifest, source, kernel, tier, longest);
   const capacity = tier === "rows" ? 0 : Math.floor(KEPT_BYTES / (4 * dimension));
-  const reader = new RowReader(source, FILES.rows, dimension, resident.checksums, capacity);
+  const reader = new RowReader(source, dimension, resident.checksums, capacity, locating(resident));
 
-  const answer = async (
-    query: PreparedQuery,
-    { candidates, scanned }: Scanned,
-    k: number,
-    scanMs: number,
-  ): Promise<SearchAnswer> => {
+  /** Certifies the scans of some queries; what must be read from the source is read for all of them together. */
+  const certify = async (scans: readonly { query: PreparedQuery; scanned: Scanned }[], k: number, scanMs: number) => {
     const started = kernel.now();
-    const kept = resident.held === "fine" ? prune(narrow(resident, query, candidates), k) : candidates;
-    const truths = knownTruths(resident, query, kept);
+    const certified = scans.map(({ query, scanned: { candidates } }): Certifying => {
+      const kept = resident.held === "fine" ? prune(narrow(resident, query, candidates), k) : candidates;
+      return { query, candidates: kept, truths: knownTruths(resident, query, kept), fetched: 0 };
+    });
     const refined = kernel.now();
-    const fetched = await fetchTruths(reader, resident.order, query, kept, k, truths);
-    const { rows, dots } = truths;
-    const neighbours = (sign: 1 | -1) => best(rows, dots, k, sign).map(({ row, dot }) => ({ row, influence: -dot }));
-    return {
-      helpful: neighbours(1),
-      harmful: neighbours(-1),
-      exact: true,
-      recall: 1,
-      scanned,
-      survivors: candidates.places.length,
-      rescored: rows.length,
-      fetched,
-      milliseconds: { scan: scanMs, refine: refined - started, read: kernel.now() - refined },
-    };
+    await fetchTruths(reader, certified, k);
+    const [refine, read] = [refined - started, kernel.now() - refined].map((time) => time / scans.length);
+    return certified.map(({ truths: { places, dots }, fetched }, at): SearchAnswer => {
+      const rows = places.map((place) => resident.order[place]);
+      const neighbours = (sign: 1 | -1) => best(rows, dots, k, sign).map(({ row, dot }) => ({ row, influence: -dot }));
+      const { candidates, scanned } = scans[at].scanned;
+      return {
+        helpful: neighbours(1),
+        harmful: neighbours(-1),
+        exact: true,
+        recall: 1,
+        scanned,
+        survivors: candidates.places.length,
+        rescored: rows.length,
+        fetched,
+        milliseconds: { scan: scanMs, refine, read },
+      };
+    });
   };
 
   const searchBatch = async (
@@ -140,17 +143,17 @@ export async function openTier(
     }
     checkFilter(n, filter);
     const k = Math.min(topK, n);
-    const started = kernel.now();
-    const queries = gradients.map((gradient) => prepareQuery(resident.basis, gradient));
-    const asked = queries.filter((query) => query !== null);
-    const scans = scan(resident, asked, k, filter ?? null);
-    const scanMs = (kernel.now() - started) / gradients.length;
-    const answers: SearchAnswer[] = [];
-    let next = 0;
-    for (const query of queries) {
-      answers.push(query === null ? nothing(scanMs) : await answer(query, scans[next++], k, scanMs));
+    const prepared = gradients.map((gradient) => prepareQuery(resident.basis, gradient));
+    const asked = prepared.filter((query) => query !== null);
+    const answered: SearchAnswer[] = [];
+    // One part, unless the queries leave more candidates open than may be held at once.
+    while (answered.length < asked.length) {
+      const started = kernel.now();
+      const rest = asked.slice(answered.length);
+      const scans = scan(resident, rest, k, filter ?? null).map((scanned, at) => ({ query: rest[at], scanned }));
+      answered.push(...(await certify(scans, k, (kernel.now() - started) / scans.length)));
     }
-    return answers;
+    return prepared.map((query) => (query === null ? nothing : answered.shift()) ?? nothing);
   };
 
   return {
@@ -186,7 +189,7 @@ export function checkFilter(n: number, filter: Uint8Array | undefined): void {
 }
 
 /** The answer to a query that is zero wherever a row is not. */
-const nothing = (scanMs: number): SearchAnswer => ({
+const nothing: SearchAnswer = {
   helpful: [],
   harmful: [],
   exact: true,
@@ -195,60 +198,78 @@ const nothing = (scanMs: number): SearchAnswer => ({
   survivors: 0,
   rescored: 0,
   fetched: 0,
-  milliseconds: { scan: scanMs, refine: 0, read: 0 },
-});
+  milliseconds: { scan: 0, refine: 0, read: 0 },
+};
 
-/** Rows and their dots, in float64 of the float32 values. */
+/** Where the row at a place is read from: the longest lie close together in long.f32, and most answers are among them. */
+function locating({ n, order }: Resident): (place: number) => RowPlace {
+  const long = longRows(n);
+  return (place) =>
+    place < long
+      ? { file: FILES.long, at: place, row: order[place] }
+      : { file: FILES.rows, at: order[place], row: order[place] };
+}
+
+/** Rows, by their places, and their dots in float64 of the float32 values. */
 interface Truths {
-  rows: number[];
+  places: number[];
   dots: number[];
+}
+
+/** A query on its way from candidates to an answer. */
+interface Certifying {
+  query: PreparedQuery;
+  candidates: Candidates;
+  truths: Truths;
+  /** Of the truths, those whose rows had to be read from the source. */
+  fetched: number;
 }
 
 /** The truths of those candidates whose rows are resident. */
 function knownTruths(resident: Resident, query: PreparedQuery, { places }: Candidates): Truths {
   const known = places.filter((place) => place < resident.exact);
-  return { rows: known.map((place) => resident.order[place]), dots: exactDots(resident, query, known) };
+  return { places: known, dots: exactDots(resident, query, known) };
 }
 
 /**
  * Adds the truths of rows that must be read from the source: of those whose interval still reaches the k-th truth, first the k
- * that look best at each end, then what reaches it even so. Returns how many were fetched.
+ * that look best at each end, then what reaches it even so. Twice MOST_READS reads at most, however many queries and rows.
  */
-async function fetchTruths(
-  reader: RowReader,
-  order: Uint32Array,
-  query: PreparedQuery,
-  candidates: Candidates,
-  k: number,
-  truths: Truths,
-): Promise<number> {
-  const known = new Set(truths.rows);
-  const take = (row: number, values: Float32Array) => {
-    truths.rows.push(row);
-    truths.dots.push(orderedDot(values, query.values));
-    known.add(row);
+async function fetchTruths(reader: RowReader, asked: readonly Certifying[], k: number): Promise<void> {
+  const likely = (one: Certifying) => {
+    const ranked = reaching(one, k).sort((a, b) => b.dot - a.dot);
+    return ranked.length <= 2 * k ? ranked : [...ranked.slice(0, k), ...ranked.slice(-k)];
   };
-  const reaching = () => {
-    const high = kthLargest(k, 0);
-    const low = kthLargest(k, 0);
-    for (const dot of truths.dots) {
-      // A truth in the query's unit, rounded towards zero, so that a bound is never too strict.
-      const scaled = (dot / query.unit) * (1 - 2 ** -50);
-      high.offer(scaled);
-      low.offer(-scaled);
+  for (const choose of [likely, (one: Certifying) => reaching(one, k)]) {
+    const wanted = new Map<number, Certifying[]>();
+    for (const one of asked) {
+      for (const { place } of choose(one)) {
+        const others = wanted.get(place);
+        if (others === undefined) wanted.set(place, [one]);
+        else others.push(one);
+      }
     }
-    const { places, dots } = keepReaching(candidates, high.bound, -low.bound);
-    return places.map((place, index) => ({ row: order[place], dot: dots[index] })).filter(({ row }) => !known.has(row));
-  };
-  const ranked = reaching().sort((a, b) => b.dot - a.dot);
-  const first = new Set([...ranked.slice(0, k), ...ranked.slice(-k)].map(({ row }) => row));
-  if (first.size === 0) return 0;
-  const fetched = await reader.read([...first], take);
-  return (
-    fetched +
-    (await reader.read(
-      reaching().map(({ row }) => row),
-      take,
-    ))
-  );
+    await reader.read(wanted.keys(), (place, values, fetched) => {
+      for (const one of wanted.get(place) ?? []) {
+        one.truths.places.push(place);
+        one.truths.dots.push(orderedDot(values, one.query.values));
+        if (fetched) one.fetched++;
+      }
+    });
+  }
+}
+
+/** The candidates without a truth yet whose interval reaches the k-th truth of an end. */
+function reaching({ query, candidates, truths }: Certifying, k: number): { place: number; dot: number }[] {
+  const known = new Set(truths.places);
+  const high = kthLargest(k, 0);
+  const low = kthLargest(k, 0);
+  for (const dot of truths.dots) {
+    // A truth in the query's unit, rounded towards zero, so that a bound is never too strict.
+    const scaled = (dot / query.unit) * (1 - 2 ** -50);
+    high.offer(scaled);
+    low.offer(-scaled);
+  }
+  const { places, dots } = keepReaching(candidates, high.bound, -low.bound);
+  return places.map((place, index) => ({ place, dot: dots[index] })).filter(({ place }) => !known.has(place));
 }

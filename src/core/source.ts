@@ -1,10 +1,16 @@
+/** Bytes offset … offset + length − 1 of a file. */
+export interface Part {
+  offset: number;
+  length: number;
+}
+
 /**
  * The one seam between an index and where it lies: R2 on the edge, a folder on Node. Files are immutable; a source belongs to
  * one version of one index.
  */
 export interface IndexSource {
-  /** The whole file as it arrives. Throws if there is no such file. */
-  stream(file: string): Promise<AsyncIterable<Uint8Array>>;
+  /** The file as it arrives, whole or `part` of it: less where the file ends before. Throws if there is no such file. */
+  stream(file: string, part?: Part): Promise<AsyncIterable<Uint8Array>>;
   /** Bytes offset … offset + length − 1. Throws RangeError or CorruptIndexError if the file ends before. */
   range(file: string, offset: number, length: number): Promise<Uint8Array>;
 }

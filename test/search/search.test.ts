@@ -1,8 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadKernel } from "../../offline/serve/kernel.ts";
+import { prepareQuery } from "../../src/core/query.ts";
 import { random } from "../../src/core/random.ts";
-import { addressesOf } from "../../src/core/resident.ts";
+import { addressesOf, loadResident } from "../../src/core/resident.ts";
+import { MOST_READS } from "../../src/core/row-reader.ts";
+import { type Scanned, scan } from "../../src/core/scan.ts";
 import { openSearcher, openTier, rowBitmap, type Searcher } from "../../src/core/search.ts";
+import type { IndexSource } from "../../src/core/source.ts";
 import { type BuiltIndex, buildIndex } from "./built-index.ts";
 import { bruteForce, bruteForceDots } from "./oracle.ts";
 
@@ -143,6 +147,48 @@ test("beside the coarse plane alone, as many of the longest rows are held as the
     fetched.push(answer.fetched);
   }
   expect(fetched[2]).toBeLessThan(fetched[0]);
+  await index.remove();
+});
+
+test.each([
+  ["a large k", 1, 1000],
+  ["a batch", 30, 300],
+] as const)("%s makes few reads of the source, each row at most once", async (_, count, k) => {
+  const wide = 2048;
+  const few = 300;
+  const index = await buildIndex(normal(few * wide), wide);
+  const asked: string[] = [];
+  const source: IndexSource = {
+    range: () => Promise.reject(new Error("not asked for")),
+    stream(file, part) {
+      if (part !== undefined) asked.push(file);
+      return index.source.stream(file, part);
+    },
+  };
+  for (const tier of ["fine", "coarse"] as const) {
+    const searcher = await openTier(index.manifest, source, loadKernel(), tier);
+    asked.length = 0;
+    const gradients = Array.from({ length: count }, () => normal(wide));
+    const answers = await searcher.searchBatch(gradients, k);
+    expect(answers.every(({ exact }) => exact)).toBe(true);
+    expect(asked.length).toBeGreaterThan(0);
+    expect(asked.length).toBeLessThanOrEqual(2 * MOST_READS);
+  }
+  await index.remove();
+});
+
+test("a batch that leaves more candidates open than may be held is answered in parts, and alike", async () => {
+  const index = await buildIndex(rows, R);
+  const resident = await loadResident(index.manifest, index.source, loadKernel(), "coarse");
+  const queries = Array.from({ length: 9 }, () => prepareQuery(resident.basis, normal(R))!);
+  const whole = scan(resident, queries, 50, null);
+  expect(whole).toHaveLength(9);
+  const part = scan(resident, queries, 50, null, 1000);
+  expect(part.length).toBeLessThan(9);
+  expect(part.length).toBeGreaterThan(0);
+  const sorted = (found: Scanned) => found.candidates.places.toSorted((a, b) => a - b);
+  for (const [at, found] of part.entries()) expect(sorted(found)).toEqual(sorted(whole[at]));
+  expect(scan(resident, queries, 50, null, 1)).toHaveLength(1);
   await index.remove();
 });
 
