@@ -6,6 +6,17 @@ const { AttributeProto, ModelProto, TensorProto } = onnxProto.onnx;
 const { DataType } = TensorProto;
 export const THREADS = 2;
 
+/** work(0) … work(count − 1), begun in this order, as many at a time as there are threads; results in the same order. */
+export async function sideBySide<Result>(count: number, work: (index: number) => Promise<Result>): Promise<Result[]> {
+  const results: Result[] = [];
+  let next = 0;
+  const lane = async () => {
+    for (let index = next++; index < count; index = next++) results[index] = await work(index);
+  };
+  await Promise.all(Array.from({ length: THREADS }, lane));
+  return results;
+}
+
 const attribute = (name: string, i: number): onnx.IAttributeProto => ({
   name,
   type: AttributeProto.AttributeType.INT,
@@ -82,6 +93,25 @@ async function productOf(
 ): Promise<Tensor["data"] | undefined> {
   const session = await cached(`product ${double} ${transposed}`, () => productSession(double, transposed));
   return (await session.run({ a, b })).c?.data;
+}
+
+const batchSession = () =>
+  open({
+    name: "batch product",
+    input: [port("a", DataType.FLOAT, ["m", "k"]), port("b", DataType.FLOAT, ["batch", "k", "n"])],
+    output: [port("c", DataType.FLOAT, ["batch", "m", "n"])],
+    node: [{ opType: "MatMul", input: ["a", "b"], output: ["c"] }],
+  });
+
+/** A·B_i of A [m, k] and each of the `count` matrices B_i [k, n] in float32: [count, m, n]. */
+export async function productWithEach(a: Float32Array, b: Float32Array, [m, k, n]: Extents, count: number) {
+  const session = await cached("batch", batchSession);
+  const { c } = await session.run({
+    a: new Tensor("float32", a, [m, k]),
+    b: new Tensor("float32", b, [count, k, n]),
+  });
+  if (!(c?.data instanceof Float32Array)) throw new Error("batch product: expected a float32 result");
+  return c.data;
 }
 
 const extentsOf = ([m, k, n]: Extents, transposed: boolean) => ({ a: [m, k], b: transposed ? [n, k] : [k, n] });

@@ -46,8 +46,27 @@ export const REPORT_TABLES: Record<string, readonly Pivot[]> = {
     },
   ],
   size: [
-    { caption: "spearman, by R", rows: "compressor", columns: ["R"], value: "spearman" },
-    { caption: "AUC, by R", rows: "compressor", columns: ["R"], value: "AUC" },
+    {
+      caption: "spearman, by R",
+      rows: "compressor",
+      columns: ["R"],
+      value: "spearman",
+      split: "task",
+      only: (of) => of.damping === "default",
+    },
+    {
+      caption: "effective rank of H at this damping: directions that weigh more than λ, summed over layers",
+      rows: "task",
+      columns: ["damping"],
+      value: "effective rank",
+    },
+    {
+      caption: "AUC of the mean query less the exact one at the same damping",
+      rows: "compressor",
+      columns: ["damping", "R"],
+      value: "AUC − exact",
+      split: "task",
+    },
   ],
   cost: [
     {
@@ -55,6 +74,13 @@ export const REPORT_TABLES: Record<string, readonly Pivot[]> = {
       rows: "what",
       columns: ["n", "d"],
       value: "seconds",
+      only: (of) => of.kind === "compress",
+    },
+    {
+      caption: "peak megabytes beside the gradients, by n and d",
+      rows: "what",
+      columns: ["n", "d"],
+      value: "megabytes",
       only: (of) => of.kind === "compress",
     },
     {
@@ -87,6 +113,20 @@ export const REPORT_TABLES: Record<string, readonly Pivot[]> = {
       rows: "method",
       columns: ["trained", "percent"],
       value: "query loss",
+      split: "task",
+    },
+    {
+      caption: "share of the most frequent class among what is trained on",
+      rows: "method",
+      columns: ["trained", "percent"],
+      value: "most frequent class",
+      split: "task",
+    },
+    {
+      caption: "mean loss, under the model trained on all, of what is trained on",
+      rows: "method",
+      columns: ["trained", "percent"],
+      value: "training loss before",
       split: "task",
     },
   ],

@@ -22,7 +22,7 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
           n: 600,
           m: 40,
           totals: [256, 1024, 4096],
-          seeds: seeds(runs ?? 2),
+          seeds: seeds(runs ?? 3),
         }),
   mislabeled: (name, runs) =>
     name === "smoke"
@@ -32,12 +32,12 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
           n: 600,
           m: 200,
           R: 512,
-          seeds: seeds(runs ?? 2),
+          seeds: seeds(runs ?? 3),
         }),
   size: (name, runs) =>
     name === "smoke"
-      ? size({ task: "mlp", n: 100, m: 5, totals: [4, 64], draws: runs ?? 2 })
-      : size({ task: "mlp", n: 500, m: 30, totals: [1, 4, 16, 64, 256, 1024, 4096], draws: runs ?? 3 }),
+      ? size({ tasks: ["mlp"], n: 100, m: 5, totals: [4, 64], draws: runs ?? 2 })
+      : size({ tasks: ["mlp", "cnn"], n: 600, m: 200, totals: [1, 4, 16, 64, 256, 1024, 4096], draws: runs ?? 3 }),
   cost: (name) =>
     name === "smoke"
       ? cost({

@@ -13,7 +13,7 @@ export interface Eigenvectors {
 /** From this size on, and for at most a quarter of the vectors, by subspace iteration: the whole decomposition costs n³. */
 const LARGE = 400;
 /** Vectors carried beside those asked for, rounds at most, and the relative change of their sum at which values count as found. */
-const [SPARE, ROUNDS, TOLERANCE] = [10, 40, 1e-6];
+const [SPARE, ROUNDS, TOLERANCE] = [10, 20, 1e-6];
 
 /** All eigenvectors, the `count` with the largest eigenvalues kept. */
 function dense(a: Float64Array, n: number, count: number): Eigenvectors {
@@ -31,21 +31,27 @@ function dense(a: Float64Array, n: number, count: number): Eigenvectors {
   return { values: order.map((column) => realEigenvalues[column]!), vectors };
 }
 
-/** Makes the rows of [k, n] orthonormal, in place (Gram-Schmidt, each row twice). A row of nothing new becomes zero. */
-function orthonormalise(rows: Float64Array, k: number, n: number): void {
+/** Directions whose share of the largest squared length is below this are noise of rounding. */
+const LEAST = 1e-12;
+
+/**
+ * Orthonormal rows [k, n] with the span of the given ones, S^(−½)Uᵀ·rows for rows·rowsᵀ = U·S·Uᵀ: two dense products, where
+ * Gram-Schmidt is k²n scalar steps. The rows are first made equally long, so that S says how alike they are and not how long.
+ * A direction of nothing new becomes zero.
+ */
+async function orthonormalised(rows: Float64Array, k: number, n: number): Promise<Float64Array> {
+  const equal = Float64Array.from(rows);
   for (let row = 0; row < k; row++) {
-    const own = rows.subarray(row * n, (row + 1) * n);
-    const start = Math.hypot(...own) || 1;
-    for (let pass = 0; pass < 2; pass++) {
-      for (let other = 0; other < row; other++) {
-        let along = 0;
-        for (let i = 0; i < n; i++) along += own[i]! * rows[other * n + i]!;
-        for (let i = 0; i < n; i++) own[i]! -= along * rows[other * n + i]!;
-      }
-    }
-    const length = Math.hypot(...own);
-    for (let i = 0; i < n; i++) own[i] = length > 1e-12 * start ? own[i]! / length : 0;
+    const own = equal.subarray(row * n, (row + 1) * n);
+    const length = Math.sqrt(own.reduce((sum, value) => sum + value * value, 0)) || 1;
+    for (let i = 0; i < n; i++) own[i]! /= length;
   }
+  const { values, vectors } = dense(await product64(equal, equal, [k, n, k], true), k, k);
+  values.forEach((value, row) => {
+    const scale = value > LEAST * (values[0] ?? 0) ? 1 / Math.sqrt(value) : 0;
+    for (let i = 0; i < k; i++) vectors[row * k + i]! *= scale;
+  });
+  return product64(vectors, equal, [k, k, n]);
 }
 
 /** The `count` largest eigenvalues of a [n, n] and their vectors: dense, or by subspace iteration with Rayleigh-Ritz at each round. */
@@ -57,14 +63,15 @@ export async function leadingEigenvectors(a: Float64Array, n: number, count: num
   let before = 0;
   let found: Eigenvectors = { values: [], vectors: rows };
   for (let round = 0; round < ROUNDS; round++) {
-    orthonormalise(rows, k, n);
+    rows = await orthonormalised(rows, k, n);
     const moved = await product64(rows, a, [k, n, n]);
     const small = dense(await product64(rows, moved, [k, n, k], true), k, k);
     found = { values: small.values, vectors: await product64(small.vectors, rows, [k, k, n]) };
     const sum = small.values.slice(0, count).reduce((total, value) => total + value, 0);
     if (Math.abs(sum - before) <= TOLERANCE * Math.abs(sum)) break;
     before = sum;
-    rows = await product64(small.vectors, moved, [k, k, n]);
+    // A second time by A before the rows are looked at again: what a round costs is mostly the two small decompositions.
+    rows = await product64(await product64(small.vectors, moved, [k, k, n]), a, [k, n, n]);
   }
   return { values: found.values.slice(0, count), vectors: found.vectors.slice(0, count * n) };
 }

@@ -4,7 +4,7 @@
  * inputs and cotangents, which full gradients no longer tell apart).
  */
 import { random } from "../../../src/core/random.ts";
-import { product32 } from "../product.ts";
+import { product32, productWithEach } from "../product.ts";
 import type { Compressor, Projection, Setting } from "./compressor.ts";
 import { leadingEigenvectors } from "./eigen.ts";
 import { fillNormal } from "./gaussian.ts";
@@ -37,16 +37,7 @@ export function twoSided(view: MatrixView, left: Float32Array, k: number, right:
         const count = Math.min(chunk, rows - first);
         const matrices = unpacked(view, values.subarray(first * d, (first + count) * d), count);
         const half = await product32(matrices, right, [count * o, view.columns, l], true);
-        for (let row = 0; row < count; row++) {
-          const to = (first + row) * k * l;
-          for (let p = 0; p < k; p++) {
-            for (let i = 0; i < o; i++) {
-              const weight = left[p * o + i]!;
-              const from = (row * o + i) * l;
-              for (let q = 0; q < l; q++) result[to + p * l + q]! += weight * half[from + q]!;
-            }
-          }
-        }
+        result.set(await productWithEach(left, half, [k, o, l], count), first * k * l);
       }
       return result;
     },

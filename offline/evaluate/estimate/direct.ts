@@ -28,6 +28,15 @@ export function selfInfluence(kernel: Kernel, damping: number): Float64Array {
   return Float64Array.from({ length: n }, (_, i) => n * (1 - damping * inverse[i * n + i]!));
 }
 
+/** tr(H(H + λI)⁻¹) = tr(I − λ(K/n + λI)⁻¹) over the n directions: how many of them weigh more than the damping. */
+export function effectiveRank(kernel: Kernel, damping: number): number {
+  const { n } = kernel;
+  const inverse = inverseFromFactor(cholesky(dampedKernel(kernel, damping), n), n);
+  let rank = n;
+  for (let i = 0; i < n; i++) rank -= damping * inverse[i * n + i]!;
+  return rank;
+}
+
 /**
  * Influence [m, n] of one layer from compressed gradients [n + m, r], through the r × r matrix; and, `withOwn`, self-influence [n]
  * (else zeros), which takes the whole inverse where the queries take one solution each.

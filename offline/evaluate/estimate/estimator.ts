@@ -33,6 +33,10 @@ export function lambdaOf(rule: DampingRule, trace: number, width: number, n: num
   return damping || 1;
 }
 
+/** λ of a layer by its kernel. */
+export const dampingFor = (kernel: Kernel, rule: DampingRule): number =>
+  lambdaOf(rule, traceOf(kernel), kernel.width, kernel.n);
+
 export const nameOfRule = (rule: DampingRule): string => (typeof rule === "string" ? rule : `${rule.trace}·tr`);
 
 /** tr(H) = tr(K)/n. */

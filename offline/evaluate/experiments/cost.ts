@@ -1,16 +1,10 @@
-/** `cost`: seconds to compress (Tables 8 and 11), and to precondition (Table 10), against n and d. */
-
-import type { Layer } from "../../../src/core/mask.ts";
-import { random } from "../../../src/core/random.ts";
-import { COMPRESSORS } from "../compress/all.ts";
-import { fillNormal } from "../compress/gaussian.ts";
+/** `cost`: seconds and memory to compress (Tables 8 and 11), and seconds to precondition (Table 10), against n and d. */
+import { COMPRESSORS, compressorOf } from "../compress/all.ts";
 import { compressedInfluence } from "../estimate/direct.ts";
 import { kernelOf, lambdaOf, traceOf } from "../estimate/estimator.ts";
 import type { Experiment, Measurement } from "../experiment.ts";
-import { everyNth } from "../gradients.ts";
 import { ESTIMATORS } from "../methods.ts";
-import { median } from "../statistics.ts";
-import { CALIBRATION } from "../tasks/prepare.ts";
+import { compressionCost, settingOf, syntheticLayer } from "./compression-cost.ts";
 import { graphCost } from "./graph-cost.ts";
 
 export interface CostSize {
@@ -51,51 +45,33 @@ export function cost({ counts, inputs, r, repeats, graph }: CostSize): Experimen
 
 async function measure(n: number, inputs: number, r: number, repeats: number): Promise<Measurement[]> {
   const d = 64 * (inputs + 1);
-  const layer: Layer = {
-    name: "fc",
-    d,
-    parameters: [
-      { name: "fc.weight", shape: [64, inputs] },
-      { name: "fc.bias", shape: [64] },
-    ],
-  };
-  const values = new Float32Array((n + 1) * d);
-  fillNormal(values, random(1, "cost"), 1);
-  const calibrationRows = Math.min(CALIBRATION, n);
-  const calibration = everyNth(values, d, n, calibrationRows);
   const found: Measurement[] = [];
-  const add = (what: string, kind: string, seconds: number[]) =>
-    found.push({ of: { what, kind, n, d }, seed: 1, values: { seconds: median(seconds) } });
+  const add = (what: string, seconds: number) =>
+    found.push({ of: { what, kind: "precondition", n, d }, seed: 1, values: { seconds } });
 
-  let kept: Float32Array | null = null;
-  for (const { name, projection } of COMPRESSORS) {
-    const seconds: number[] = [];
-    for (let repeat = 0; repeat < repeats; repeat++) {
-      const started = performance.now();
-      const made = await projection({
-        layer,
-        r: Math.min(r, d),
-        seed: repeat,
-        calibration,
-        calibrationRows,
-        factored: (position) => 1 / (1 + (position % inputs)),
-      });
-      const compressed = await made.apply(values, n + 1);
-      seconds.push((performance.now() - started) / 1000);
-      if (name === "dropout") kept = compressed;
-    }
-    add(name, "compress", seconds);
+  for (const { name } of COMPRESSORS) {
+    const { seconds, bytes } = await compressionCost({
+      compressor: name,
+      n: n + 1,
+      inputs,
+      r: Math.min(r, d),
+      repeats,
+    });
+    found.push({ of: { what: name, kind: "compress", n, d }, seed: 1, values: { seconds, megabytes: bytes / 1e6 } });
   }
+  const { values, layer } = syntheticLayer(n + 1, inputs);
+  const started = performance.now();
+  const kernel = await kernelOf(values, n, 1, d);
+  const products = (performance.now() - started) / 1000;
   for (const estimator of ESTIMATORS) {
-    const started = performance.now();
-    const kernel = await kernelOf(values, n, 1, d);
+    const before = performance.now();
     await estimator.influence(kernel, lambdaOf("default", traceOf(kernel), d, n));
-    add(estimator.name, "precondition", [(performance.now() - started) / 1000]);
+    add(estimator.name, products + (performance.now() - before) / 1000);
   }
-  if (kept) {
-    const started = performance.now();
-    await compressedInfluence(kept, n, 1, Math.min(r, d), "default");
-    add(`compressed, r = ${r}`, "precondition", [(performance.now() - started) / 1000]);
-  }
+  const kept = await compressorOf("dropout").projection(settingOf(values, layer, n + 1, Math.min(r, d), 1));
+  const compressed = await kept.apply(values, n + 1);
+  const before = performance.now();
+  await compressedInfluence(compressed, n, 1, kept.r, "default");
+  add(`compressed, r = ${r}`, (performance.now() - before) / 1000);
   return found;
 }

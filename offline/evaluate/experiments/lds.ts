@@ -6,6 +6,7 @@ import { type DampingRule, nameOfRule } from "../estimate/estimator.ts";
 import type { Experiment, Measurement } from "../experiment.ts";
 import { linearDatamodelingScore } from "../lds.ts";
 import { ALL_COMPRESSORS, methodsFor } from "../methods.ts";
+import { sideBySide } from "../product.ts";
 import { kernelsOf } from "../score.ts";
 import { mean } from "../statistics.ts";
 import { TASKS, type TaskName } from "../tasks/all.ts";
@@ -46,18 +47,16 @@ export function lds({ tasks, n, m, R, models, seeds }: LdsSize): Experiment {
 
 /** The queries' losses under models trained on random halves: [models, m]. */
 async function retrained(task: Task, models: number, seed: number) {
-  const trainer = await trainerFor(task);
+  // Small models gain little from a second thread in each operator, and all of it from a second model beside the first.
+  const trainer = await trainerFor(task, 1);
   const { below } = random(seed, "halves");
   const { n } = task.train;
   const feeds = await task.queries.feeds(Array.from({ length: task.queries.n }, (_, row) => row));
-  const subsets: number[][] = [];
-  const losses: Float32Array[] = [];
-  for (let model = 0; model < models; model++) {
-    const half = [...sampleWithoutReplacement(n, Math.floor(n / 2), below)];
-    const { state } = await train(trainer, task.train, { ...task.recipe, seed: `${seed}/${model}` }, half);
-    subsets.push(half);
-    losses.push(await trainer.losses(state, feeds));
-  }
+  const subsets = Array.from({ length: models }, () => [...sampleWithoutReplacement(n, Math.floor(n / 2), below)]);
+  const losses = await sideBySide(models, async (model) => {
+    const { state } = await train(trainer, task.train, { ...task.recipe, seed: `${seed}/${model}` }, subsets[model]);
+    return trainer.losses(state, feeds);
+  });
   await trainer.release();
   return { subsets, losses };
 }

@@ -1,4 +1,6 @@
 /** `size`: what more kept numbers buy, and how much chance decides: R from 1 to 4,096, best, worst and mean over runs (Fig. 2). */
+import { effectiveRank } from "../estimate/direct.ts";
+import { type DampingRule, dampingFor, nameOfRule } from "../estimate/estimator.ts";
 import type { Experiment, Measurement } from "../experiment.ts";
 import { agreementOf, compressedLayers, compressedScores, exactScores, kernelsOf } from "../score.ts";
 import { areaUnderCurve } from "../statistics.ts";
@@ -6,7 +8,7 @@ import { TASKS, type TaskName } from "../tasks/all.ts";
 import { prepare } from "../tasks/prepare.ts";
 
 export interface SizeSize {
-  task: TaskName;
+  tasks: TaskName[];
   n: number;
   m: number;
   totals: number[];
@@ -16,12 +18,12 @@ export interface SizeSize {
 
 const COMPARED = ["dropout", "Gaussian", "factored importance dropout", "eigenbasis dropout"];
 
-export function size({ task, n, m, totals, draws }: SizeSize): Experiment {
+export function size({ tasks, n, m, totals, draws }: SizeSize): Experiment {
   return {
     name: "size",
     title: "Compressed size: best, worst and mean over draws",
-    settings: { task, n, m, totals: totals.join(), draws },
-    units: [{ name: `${task}`, measure: () => measure(task, n, m, totals, draws) }],
+    settings: { n, m, totals: totals.join(), draws },
+    units: tasks.map((task) => ({ name: task, measure: () => measure(task, n, m, totals, draws) })),
     plot: {
       x: "R",
       y: "spearman",
@@ -30,32 +32,58 @@ export function size({ task, n, m, totals, draws }: SizeSize): Experiment {
       logarithmic: true,
       label: "Spearman correlation with exact influence: mean, worst to best",
       bars: "range",
+      only: (of) => of.damping === "default" && of.compressor !== "exact",
     },
   };
 }
+
+/** Queries whose rankings are compared; all are in the mean query. */
+const RANKED = 30;
+/** The product's damping, and one so strong that little of the inverse is left. */
+const RULES: DampingRule[] = ["default", { trace: 0.1 }];
 
 async function measure(name: TaskName, n: number, m: number, totals: number[], draws: number): Promise<Measurement[]> {
   const task = await TASKS[name]({ n, m, seed: 1, flip: 0.2 });
   const prepared = await prepare(task);
   const kernels = await kernelsOf(prepared);
-  const exact = await exactScores(kernels, "default");
+  const exact = new Map<DampingRule, Float64Array>();
+  for (const rule of RULES) exact.set(rule, await exactScores(kernels, rule));
+  const ranked = (influence: Float64Array) => influence.subarray(0, Math.min(m, RANKED) * n);
+  // Influence is linear in the query: on the mean query it is the mean.
+  const auc = (influence: Float64Array) => {
+    const onMean = new Float64Array(n);
+    for (let k = 0; k < influence.length; k++) onMean[k % n]! += influence[k]!;
+    return areaUnderCurve(onMean, task.wrong ?? []);
+  };
   const found: Measurement[] = [];
+  for (const rule of RULES) {
+    const damping = nameOfRule(rule);
+    const reference = exact.get(rule) ?? new Float64Array();
+    const rank = kernels.reduce((sum, kernel) => sum + effectiveRank(kernel, dampingFor(kernel, rule)), 0);
+    found.push({
+      of: { task: task.name, compressor: "exact", R: kernels.reduce((sum, { width }) => sum + width, 0), damping },
+      seed: 1,
+      values: { AUC: auc(reference), "effective rank": rank },
+    });
+  }
   for (const compressor of COMPARED) {
     for (const R of totals) {
       for (let seed = 1; seed <= draws; seed++) {
         const layers = await compressedLayers(prepared, compressor, R, seed);
-        const { influence } = await compressedScores(prepared, layers, "default");
-        // Influence is linear in the query: on the mean query it is the mean.
-        const onMean = Float64Array.from({ length: n }, (_, i) => {
-          let sum = 0;
-          for (let query = 0; query < m; query++) sum += influence[query * n + i]!;
-          return sum / m;
-        });
-        found.push({
-          of: { task: task.name, compressor, R },
-          seed,
-          values: { ...agreementOf(influence, exact, n), AUC: areaUnderCurve(onMean, task.wrong ?? []) },
-        });
+        for (const rule of RULES) {
+          const reference = exact.get(rule) ?? new Float64Array();
+          const { influence } = await compressedScores(prepared, layers, rule);
+          const own = auc(influence);
+          found.push({
+            of: { task: task.name, compressor, R, damping: nameOfRule(rule) },
+            seed,
+            values: {
+              ...agreementOf(ranked(influence), ranked(reference), n),
+              AUC: own,
+              "AUC − exact": own - auc(reference),
+            },
+          });
+        }
       }
     }
   }

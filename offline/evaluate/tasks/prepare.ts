@@ -8,7 +8,7 @@ import { readModel } from "../../onnx/model.ts";
 import { type Examples, train } from "../../train/train.ts";
 import { openTrainer, type State, type Trainer, withParameters } from "../../train/trainer.ts";
 import type { Gradients } from "../gradients.ts";
-import { THREADS } from "../product.ts";
+import { sideBySide, THREADS } from "../product.ts";
 import { asFile } from "./files.ts";
 import type { Task } from "./task.ts";
 
@@ -31,8 +31,8 @@ const range = (count: number) => Array.from({ length: count }, (_, row) => row);
 
 const chosenOf = ({ loss, layers }: Task) => ({ loss, ...(layers ? { layers } : {}) });
 
-export const trainerFor = (task: Task): Promise<Trainer> =>
-  asFile(task.model, (path) => openTrainer(path, { ...chosenOf(task), optimiser: task.optimiser, threads: THREADS }));
+export const trainerFor = (task: Task, threads = THREADS): Promise<Trainer> =>
+  asFile(task.model, (path) => openTrainer(path, { ...chosenOf(task), optimiser: task.optimiser, threads }));
 
 /** The bytes of the task's model with these parameters. */
 export const trainedModel = (task: Task, state: State): Promise<Uint8Array> =>
@@ -54,7 +54,6 @@ async function collect(compiled: CompiledGradient, sets: readonly Examples[]) {
   const rows = sets.reduce((sum, { n }) => sum + n, 0);
   const layers = compiled.layers.map((layer) => ({ layer, values: new Float32Array(rows * layer.d) }));
   const losses = new Float32Array(rows);
-  let at = 0;
   const batches = sets.flatMap((set) =>
     Array.from({ length: Math.ceil(set.n / 20) }, (_, index) => ({
       set,
@@ -75,14 +74,12 @@ async function collect(compiled: CompiledGradient, sets: readonly Examples[]) {
     }
   };
   // Each operator has one thread: as many batches as there are threads run side by side.
-  const next = async () => {
-    for (let batch = batches.shift(); batch; batch = batches.shift()) {
-      const first = at;
-      at += batch.rows.length;
-      await place(batch, first);
-    }
-  };
-  await Promise.all(Array.from({ length: THREADS }, next));
+  let at = 0;
+  const firsts = batches.map((batch) => {
+    at += batch.rows.length;
+    return at - batch.rows.length;
+  });
+  await sideBySide(batches.length, (index) => place(batches[index]!, firsts[index]!));
   await session.release();
   return { gradients: { rows, layers }, losses };
 }
