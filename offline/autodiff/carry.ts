@@ -11,6 +11,7 @@ import { lookupOfWhole } from "./lookup.ts";
 import { fixed, held, moved, numberOf, type PerExample } from "./per-example.ts";
 import type { Rule, RuleContext } from "./rule.ts";
 import { broadcasts } from "./rules.ts";
+import { matrixExtents, type Sides } from "./sides.ts";
 import { USES } from "./uses.ts";
 
 const stridesOf = (shape: readonly number[]): number[] => shape.map((_, axis) => numberOf(shape.slice(axis + 1)));
@@ -33,6 +34,29 @@ export function carry(
   inner: PerExample,
   rule: Rule,
 ): PerExample | null {
+  const gradient = entryByEntry(c, position, shape, inner, rule);
+  const same = gradient && (SAME_MATRIX.has(c.node.op) || c.node.op === "Transpose");
+  return same ? { ...gradient, sides: sidesBehind(c.node, inner, shape) } : gradient;
+}
+
+const SAME_MATRIX = new Set(["Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"]);
+
+/** What only gets another shape stays the same matrix, if its rows stay; a transposed matrix has its sides exchanged. */
+function sidesBehind(node: Node, { sides, shape: after }: PerExample, before: readonly Dim[]): Sides[] | null {
+  if (!sides || ![...before, ...after].every((dim) => typeof dim === "number")) return null;
+  const [from, to] = [matrixExtents(fixed(before)), matrixExtents(fixed(after))];
+  if (SAME_MATRIX.has(node.op)) return from[0] === to[0] ? sides : null;
+  if (before.length !== 2 || before.includes(1) || permutation(node, 2)[0] !== 1) return null;
+  return sides.map(({ left, right, ...rest }) => ({ left: right, right: left, ...rest }));
+}
+
+function entryByEntry(
+  c: RuleContext,
+  position: number,
+  shape: Dim[],
+  inner: PerExample,
+  rule: Rule,
+): PerExample | null {
   const { b, node } = c;
   const whole = () => inner.whole();
   const before = () => fixed(shape);
@@ -46,7 +70,16 @@ export function carry(
     case "Squeeze":
     case "Unsqueeze": {
       const back = () => b.reshape(whole(), [b.batch, ...shape]);
-      return position === 0 ? moved(b, inner, shape, (at) => [at], back) : null;
+      return position === 0
+        ? moved(
+            b,
+            inner,
+            shape,
+            (at) => [at],
+            (at) => at,
+            back,
+          )
+        : null;
     }
     case "Transpose": {
       const order = permutation(node, shape.length);
@@ -60,7 +93,14 @@ export function carry(
           ),
         ];
       };
-      return moved(b, inner, shape, target, () => b.transpose(whole(), back));
+      const source = (at: number) => {
+        const index = unravel(at, after());
+        return ravel(
+          order.map((_, axis) => index[order.indexOf(axis)] ?? 0),
+          before(),
+        );
+      };
+      return moved(b, inner, shape, target, source, () => b.transpose(whole(), back));
     }
     case "Expand": {
       const lead = inner.shape.length - shape.length;
@@ -71,7 +111,7 @@ export function carry(
         return b.reshape(b.sum(whole(), axes, true), [b.batch, ...shape]);
       };
       if (position !== 0) return null;
-      return moved(b, inner, shape, (at) => repeated(unravel(at, before()), copies(), lead, after()), back);
+      return moved(b, inner, shape, (at) => repeated(unravel(at, before()), copies(), lead, after()), null, back);
     }
     case "Slice":
       return position === 0 ? slice(c, shape, inner) : null;
@@ -92,7 +132,7 @@ export function carry(
         return [ravel(index, after())];
       };
       const cut = () => b.slice(whole(), [{ axis: axis + 1, start, end: plus(start, shape[axis] ?? 0) }]);
-      return moved(b, inner, shape, target, cut);
+      return moved(b, inner, shape, target, null, cut);
     }
     case "Gather":
       if (position !== 0) return null;
@@ -136,7 +176,12 @@ function window(c: RuleContext, shape: Dim[], inner: PerExample, axis: number, s
     index[axis] = inside;
     return inside >= 0 && inside < Number(extent) ? [ravel(index, fixed(inner.shape))] : [];
   };
-  return moved(b, inner, shape, target, () => {
+  const source = (at: number) => {
+    const index = unravel(at, fixed(inner.shape));
+    index[axis] = (index[axis] ?? 0) + start;
+    return ravel(index, fixed(shape));
+  };
+  return moved(b, inner, shape, target, source, () => {
     const after = minus(minus(shape[axis] ?? 1, start), extent);
     return b.pad(inner.whole(), [{ axis: axis + 1, before: start, after }]);
   });
@@ -184,7 +229,15 @@ function scaled(c: RuleContext, position: number, shape: Dim[], inner: PerExampl
   };
   if (!sameShape(shape, inner.shape)) return held(b, gradientOfWhole, shape);
   const derivative = at(b.filled(1, shape, y))?.() ?? y;
-  return moved(b, inner, shape, (p) => [p], gradientOfWhole, derivative);
+  return moved(
+    b,
+    inner,
+    shape,
+    (p) => [p],
+    (p) => p,
+    gradientOfWhole,
+    derivative,
+  );
 }
 
 const unreachable = (node: Node) =>

@@ -6,6 +6,7 @@
 import type { Builder } from "../onnx/builder.ts";
 import { type Dim, productOf, quotient } from "../onnx/dims.ts";
 import { ELEMENT, type Value } from "../onnx/graph.ts";
+import { type Sides, wholeSides } from "./sides.ts";
 
 export interface PerExample {
   /** The parameter's shape, or of what is made of parameters; only the latter may have open extents. */
@@ -18,6 +19,8 @@ export interface PerExample {
   plan(positions: readonly number[]): Plan;
   /** What the mean square of each entry is estimated from, a pair of factors for each use. */
   factors: Factors[];
+  /** What it is in other directions, for each use; null where it is not known as a matrix (`matrixExtents` of its shape). */
+  sides: Sides[] | null;
 }
 
 export interface Plan {
@@ -46,6 +49,18 @@ export interface Factors {
   rows(position: number): [number, number];
   /** How many rows each has. */
   sizes: [number, number];
+  /** The way back from rows to entries; null where it is not known, and entries can only be gone through one by one. */
+  entries: Entries | null;
+}
+
+/** The entries of each pair of rows (p, q): the inverse of `Factors.rows`. */
+export interface Entries {
+  /** Both sides' rows fall into this many equal runs; only pairs of runs of the same number have entries. */
+  blocks: number;
+  /** How many entries each such pair has. */
+  each: number;
+  /** The position of one of them, `which` in 0 … each−1. */
+  at(p: number, q: number, which: number): number;
 }
 
 /** Σ of squares over all axes but the first. */
@@ -65,6 +80,7 @@ export function factorsOf(
   d: () => Value,
   rows: Factors["rows"],
   sizes: [number, number],
+  entries: Entries | null,
 ): Factors {
   return {
     sums: () => {
@@ -73,6 +89,7 @@ export function factorsOf(
     },
     rows,
     sizes,
+    entries,
   };
 }
 
@@ -175,6 +192,7 @@ export function held(b: Builder, make: () => Value, shape: Dim[]): PerExample {
     },
     plan: () => ({ kind: "whole", cost: estimate(shape), others: [] }),
     factors: shape.every((dim) => typeof dim === "number") ? [wholeFactors(b, whole, fixed(shape))] : [],
+    sides: shape.every((dim) => typeof dim === "number") ? [wholeSides(b, whole, fixed(shape))] : null,
   };
 }
 
@@ -185,6 +203,7 @@ function wholeFactors(b: Builder, whole: () => Value, shape: number[]): Factors 
     sums: () => ({ x: sumOfSquares(b, b.transpose(b.reshape(whole(), [b.batch, d]), [1, 0])), d: one(), count: one() }),
     rows: (position) => [position, 0],
     sizes: [d, 1],
+    entries: { blocks: 1, each: 1, at: (position) => position },
   };
 }
 
@@ -203,18 +222,20 @@ export function summed(b: Builder, parts: readonly PerExample[]): PerExample {
       others: [],
     }),
     factors: parts.flatMap((part) => part.factors),
+    sides: parts.every((part) => part.sides) ? parts.flatMap((part) => part.sides ?? []) : null,
   };
 }
 
 /**
  * Entries seen elsewhere: entry p of the parameter is the sum of the entries `targets(p)` of what it became, times the entry of
- * `scale` (if any, of the shape of what it became).
+ * `scale` (if any, of the shape of what it became). `source` is the way back, if every entry of what it became has one.
  */
 export function moved(
   b: Builder,
   inner: PerExample,
   shape: Dim[],
   targets: (position: number) => number[],
+  source: ((position: number) => number) | null,
   whole: () => Value,
   scale: Value | null = null,
 ): PerExample {
@@ -245,12 +266,23 @@ export function moved(
       return layers.reduce(b.add);
     },
     whole,
+    sides: !open && inner.sides?.every((use) => use.held) ? [wholeSides(b, whole, fixed(shape))] : null,
     plan: (positions) => inner.plan(positions.flatMap(targets)),
     factors: open
       ? held(b, whole, shape).factors
-      : inner.factors.map((f) => ({ ...f, rows: (position) => rowsAt(f, targets(position)[0]) })),
+      : inner.factors.map((f) => ({
+          ...f,
+          rows: (position) => rowsAt(f, targets(position)[0]),
+          entries: source && f.entries && entriesBehind(f.entries, source),
+        })),
   };
 }
+
+const entriesBehind = ({ blocks, each, at }: Entries, source: (position: number) => number): Entries => ({
+  blocks,
+  each,
+  at: (p, q, which) => source(at(p, q, which)),
+});
 
 /** The rows of an entry; rows that do not exist for one that went nowhere. */
 const rowsAt = (factors: Factors, position: number | undefined): [number, number] =>

@@ -59,6 +59,11 @@ const matmul: Use = (c, position, shape) => {
       const [p, q] = isRight ? [i, j] : [j, i];
       return [(sharedAxes ? h * contracted : 0) + p, h * kept + q];
     },
+    position: (row, column) => {
+      const [p, q] = [row % contracted, column % kept];
+      const [i, j] = isRight ? [p, q] : [q, p];
+      return (Math.floor(column / kept) * rows + i) * columns + j;
+    },
   });
 };
 
@@ -85,6 +90,7 @@ const gemm: Use = (c, position, shape) => {
       const [i, j] = [Math.floor(at / columns), at % columns];
       return contractedFirst ? [i, j] : [j, i];
     },
+    position: (p, q) => (contractedFirst ? p * columns + q : q * columns + p),
   });
 };
 
@@ -125,6 +131,15 @@ const einsum: Use = (c, position, shape) => {
       const axis = labels.indexOf(label);
       return row * extent(label) + (Math.floor(at / (strides[axis] ?? 1)) % extent(label));
     }, 0);
+  /** The part of a position that the labels' indices, as one number, make up; an index before theirs is dropped. */
+  const placed = (row: number, chosen: string[]) => {
+    let [left, at] = [row, 0];
+    for (const label of chosen.toReversed()) {
+      at += (left % extent(label)) * (strides[labels.indexOf(label)] ?? 1);
+      left = Math.floor(left / extent(label));
+    }
+    return at;
+  };
   // Positions come in the result's order in δ: x is brought to the same order.
   const positions = [...result].filter((label) => !w.includes(label));
   const order = [...positions.filter((label) => x.includes(label)), ...shared, ...inX];
@@ -140,6 +155,7 @@ const einsum: Use = (c, position, shape) => {
     shared: numberOf(shared.map(extent)),
     scale: 1,
     rows: (at) => [index(at, [...shared, ...inX]), index(at, [...shared, ...inD])],
+    position: (p, q) => placed(p, inX) + placed(q, [...shared, ...inD]),
   });
 };
 
@@ -177,6 +193,8 @@ const conv: Use = (c, position, shape) => {
       const group_ = Math.floor(output / (outputs / group));
       return [group_ * inputs + (Math.floor(at / size) % inputs), output];
     },
+    position: (channel, output, offset) => (output * inputs + (channel % inputs)) * size + offset,
+    groups: group,
   });
 };
 
@@ -199,6 +217,8 @@ const convTranspose: Use = (c, position, shape) => {
       const group_ = Math.floor(input / (inputs / group));
       return [group_ * outputs + (Math.floor(at / size) % outputs), input];
     },
+    position: (channel, input, offset) => (input * outputs + (channel % outputs)) * size + offset,
+    groups: group,
   });
 };
 

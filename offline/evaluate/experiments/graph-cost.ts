@@ -67,7 +67,8 @@ export async function graphCost(
     const side = Math.floor(Math.sqrt(r));
     const dropout: Make = (b, x, d) => {
       const rows = (at: number): [number, number] => [Math.floor(at / width), at % width];
-      const use = { x, xAxes: [2], d, dAxes: [2], shared: 1, scale: 1, rows };
+      const position = (p: number, q: number) => p * width + q;
+      const use = { x, xAxes: [2], d, dAxes: [2], shared: 1, scale: 1, rows, position };
       return outerProduct(b, [width, width], use).at(kept);
     };
     const rotated = (b: Builder, x: Value, d: Value, directions: number) =>
