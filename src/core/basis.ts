@@ -14,6 +14,8 @@ export interface Basis {
   dimension: number;
   /** [R] int16: p̃_j = p_j · 2^(−exponent_j); DROPPED where every row is zero, so that the query's coordinate has no effect. */
   exponents: Int16Array;
+  /** [R] s_j = 2^exponent_j, by which a query is multiplied; 0 where dropped. */
+  scales: Float64Array;
   /** First coordinates of the transforms, applied one after another, each over `width` coordinates. */
   starts: readonly number[];
   /** The largest power of two ≤ R. */
@@ -64,8 +66,11 @@ export function drawBasis(exponents: Int16Array, seed: number | string): Basis {
   const { starts, width } = transforms(dimension);
   const generator = random(seed, "basis");
   const signs = Int8Array.from({ length: starts.length * width }, () => (generator.below(2) === 0 ? 1 : -1));
-  return { dimension, exponents, starts, width, signs };
+  return { dimension, exponents, scales: scalesOf(exponents), starts, width, signs };
 }
+
+const scalesOf = (exponents: Int16Array): Float64Array =>
+  Float64Array.from(exponents, (exponent) => (exponent === DROPPED ? 0 : 2 ** exponent));
 
 /**
  * One transform where R is a power of two. Otherwise three of the largest power of two below R: over its first, its last and
@@ -133,5 +138,5 @@ export function decodeBasis(file: string, bytes: Uint8Array, n: number, dimensio
   const signs = new Int8Array(bytes.buffer, bytes.byteOffset + signsAt, starts.length * width);
   if (signs.some((sign) => sign !== 1 && sign !== -1))
     throw new CorruptIndexError(file, "signs of +1 or −1", "another");
-  return { dimension, exponents, starts, width, signs };
+  return { dimension, exponents, scales: scalesOf(exponents), starts, width, signs };
 }

@@ -1,5 +1,5 @@
 /** A query in the basis of the rows, quantised, with the factors of its intervals. FORMAT.md proves them. */
-import { type Basis, DROPPED, rotate } from "./basis.ts";
+import { type Basis, rotate } from "./basis.ts";
 import { MIDDLE, QUERY_LIMIT, QUERY_OFFSET } from "./kernel/kernel.ts";
 
 /**
@@ -23,10 +23,16 @@ export interface PreparedQuery {
 }
 
 /** [R] float64: q̃_j = q_j · s_j, zero where every row is. */
-export function balanceQuery(basis: Basis, gradient: Float32Array): Float64Array {
-  return Float64Array.from(gradient, (value, j) =>
-    basis.exponents[j] === DROPPED ? 0 : value * 2 ** basis.exponents[j],
-  );
+export function balanceQuery({ scales }: Basis, gradient: Float32Array): Float64Array {
+  const balanced = new Float64Array(gradient.length);
+  for (let j = 0; j < gradient.length; j++) balanced[j] = gradient[j] * scales[j];
+  return balanced;
+}
+
+function largestOf(values: Float64Array): number {
+  let largest = 0;
+  for (let j = 0; j < values.length; j++) largest = Math.max(largest, Math.abs(values[j]));
+  return largest;
 }
 
 /**
@@ -36,31 +42,33 @@ export function balanceQuery(basis: Basis, gradient: Float32Array): Float64Array
 export function prepareQuery(basis: Basis, gradient: Float32Array): PreparedQuery | null {
   checkGradient(gradient, basis.dimension);
   const rotated = balanceQuery(basis, gradient);
-  const largest = rotated.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const largest = largestOf(rotated);
   if (largest === 0) return null;
   // A power of two brings the largest coordinate near one, so that no square overflows or vanishes; it rounds nothing.
   const near = 2 ** Math.floor(Math.log2(largest));
   for (let j = 0; j < rotated.length; j++) rotated[j] /= near;
   rotate(basis, rotated);
 
-  const step = rotated.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / QUERY_LIMIT;
+  const step = largestOf(rotated) / QUERY_LIMIT;
   const codes = new Int16Array(rotated.length);
   let square = 0;
   let left = 0;
   let lower = 0;
   for (let j = 0; j < rotated.length; j++) {
     const value = rotated[j] / step;
+    const code = Math.round(value);
     rotated[j] = value;
-    codes[j] = Math.round(value);
+    codes[j] = code;
     square += value * value;
-    left += (value - codes[j]) ** 2;
-    lower += (((codes[j] + QUERY_OFFSET) & 127) - MIDDLE) ** 2;
+    left += (value - code) * (value - code);
+    const low = ((code + QUERY_OFFSET) & 127) - MIDDLE;
+    lower += low * low;
   }
   // All rounding together, relative to ‖q‖‖p‖: the ordered sum, refine, two rotations, the scan's own products.
   const rounding = (4 * basis.dimension + 256) * 2 ** -53;
   const norm = Math.sqrt(square) * (1 + rounding);
   return {
-    values: Float64Array.from(gradient),
+    values: new Float64Array(gradient),
     rotated,
     codes,
     unit: step * near,
@@ -80,9 +88,9 @@ export function checkGradient(gradient: Float32Array, dimension: number): void {
       `gradient: expected ${dimension} values, got ${gradient.length}; compress it with this index's mask`,
     );
   }
-  const bad = gradient.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) {
-    throw new RangeError(`gradient: expected finite values, got ${gradient[bad]} at position ${bad}; check the model`);
+  for (let j = 0; j < dimension; j++) {
+    if (Number.isFinite(gradient[j])) continue;
+    throw new RangeError(`gradient: expected finite values, got ${gradient[j]} at position ${j}; check the model`);
   }
 }
 

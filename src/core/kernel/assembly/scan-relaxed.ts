@@ -3,7 +3,7 @@
  * some processors), so the query comes as two planes of seven bits: Q = 128 h + l − 8192 and Σ c·Q = 128 Σ c·h + Σ c·l − 8192 Σ c.
  * The high plane alone, with 63.5 for l, already excludes most rows; the low plane is multiplied only where it does not.
  */
-import { convertHigh, keep, participants, reach, scales, sumLanes, TERMS, widths } from "./candidates";
+import { convertHigh, keep, participants, sumLanes, TERMS } from "./candidates";
 export { exact, refine } from "./rescore";
 
 /**
@@ -17,7 +17,13 @@ export function scan(
 ): u32 {
   const end = first + count;
   const middle = first + (((count + 7) >> 3) << 2);
-  const coarsely = normFactor + highFactor;
+  const one = ones(stride);
+  // What rounding in float32 may do to a dot or a width, and to a bound: less than 2⁻²⁰ of these (FORMAT.md).
+  const rounding = (residualFactor + 256 * Math.sqrt(<f64>stride)) * ROUNDING;
+  const residuals = f32x4.splat(<f32>(residualFactor * (1 + ROUNDING)));
+  const norms = f32x4.splat(<f32>((normFactor + highFactor) * (1 + ROUNDING) + rounding));
+  const least = f32x4.splat(max<f32>(<f32>(high * (1 - ROUNDING)), LEAST));
+  const most = f32x4.splat(min<f32>(<f32>(low * (1 - ROUNDING)), -LEAST));
   let written: u32 = 0;
   for (let row = first, other = middle; row < middle; row += 4, other += 4) {
     const mask = participants(row, end, filter);
@@ -35,17 +41,17 @@ export function scan(
     let h = i32x4.splat(0);
     for (let q = query, stop = query + stride; q < stop; q += 16, p += 64, r += 64) {
       const seven = v128.load(q);
-      a = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(p), seven, a);
-      b = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(p, 16), seven, b);
-      c = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(p, 32), seven, c);
-      d = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(p, 48), seven, d);
-      e = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(r), seven, e);
-      f = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(r, 16), seven, f);
-      g = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(r, 32), seven, g);
-      h = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(r, 48), seven, h);
+      a = plus(a, v128.load(p), seven, one);
+      b = plus(b, v128.load(p, 16), seven, one);
+      c = plus(c, v128.load(p, 32), seven, one);
+      d = plus(d, v128.load(p, 48), seven, one);
+      e = plus(e, v128.load(r), seven, one);
+      f = plus(f, v128.load(r, 16), seven, one);
+      g = plus(g, v128.load(r, 32), seven, one);
+      h = plus(h, v128.load(r, 48), seven, one);
     }
     const highs = sumLanes(a, b, c, d);
-    const left = found(terms + TERMS * row, highs, residualFactor, coarsely, high, low) & mask;
+    const left = found(terms + TERMS * row, highs, residuals, norms, least, most) & mask;
     if (left != 0) {
       written = settle(
         terms + TERMS * row, codes + stride * row, stride, row, left, query + stride, highs,
@@ -53,7 +59,7 @@ export function scan(
       );
     }
     const otherHighs = sumLanes(e, f, g, h);
-    const otherLeft = found(terms + TERMS * other, otherHighs, residualFactor, coarsely, high, low) & otherMask;
+    const otherLeft = found(terms + TERMS * other, otherHighs, residuals, norms, least, most) & otherMask;
     if (otherLeft != 0) {
       written = settle(
         terms + TERMS * other, codes + stride * other, stride, other, otherLeft, query + stride, otherHighs,
@@ -64,18 +70,57 @@ export function scan(
   return written;
 }
 
-/** Four bits: the rows that the high plane alone does not exclude. */
+/**
+ * Sixteen-bit ones. As a constant they would be made anew for each use (measured: a fifth slower), and so would those inside the
+ * relaxed product that sums to 32 bits.
+ */
 // @ts-ignore: decorator
 @inline
-function found(at: usize, highs: v128, residualFactor: f64, coarsely: f64, high: f64, low: f64): u32 {
+function ones(stride: usize): v128 {
+  return i16x8.splat(<i16>(stride > 0));
+}
+
+/** sum + Σ codes · seven by fours of coordinates. A pair's two products are within 2 · 127², so within 16 bits. */
+// @ts-ignore: decorator
+@inline
+function plus(sum: v128, codes: v128, seven: v128, one: v128): v128 {
+  return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(codes, seven), one));
+}
+
+/** More than float32 rounds in `found`, and the least bound: what is above zero counts, and nothing that underflows is lost. */
+const ROUNDING: f64 = 1.0 / 1048576;
+const LEAST: f32 = 1e-40;
+/** What a width gains for what underflows in it: four times the least normal float32. */
+const UNDERFLOW: f32 = 4.8e-38;
+
+/** Four bits: the rows that the high plane alone does not exclude, computed in float32 with wider intervals. */
+// @ts-ignore: decorator
+@inline
+function found(at: usize, highs: v128, residuals: v128, norms: v128, least: v128, most: v128): u32 {
   const a = v128.load(at);
   const b = v128.load(at, 16);
   const c = v128.load(at, 32);
   const d = v128.load(at, 48);
-  const dot01 = f64x2.mul(scales(a, b), combine(f64x2.convert_low_i32x4_s(highs), a, b, 8192 - 63.5));
-  const dot23 = f64x2.mul(scales(c, d), combine(convertHigh(highs), c, d, 8192 - 63.5));
-  return reach(dot01, widths(a, b, residualFactor, coarsely), high, low) |
-    (reach(dot23, widths(c, d, residualFactor, coarsely), high, low) << 2);
+  // From four rows of (scale, norm, residual, sum of codes) to four of each.
+  const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5);
+  const cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
+  const abRest = v128.shuffle<i32>(a, b, 2, 6, 3, 7);
+  const cdRest = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
+  const scale = v128.shuffle<i32>(ab, cd, 0, 1, 4, 5);
+  const norm = v128.shuffle<i32>(ab, cd, 2, 3, 6, 7);
+  const residual = v128.shuffle<i32>(abRest, cdRest, 0, 1, 4, 5);
+  const sum = v128.shuffle<i32>(abRest, cdRest, 2, 3, 6, 7);
+  // 128 h + 63.5 − 8192 = 128 (h − 64) + 63.5, the first part in integers.
+  const centred = f32x4.convert_i32x4_s(i32x4.sub(highs, i32x4.shl(sum, 6)));
+  const dot = f32x4.mul(
+    scale,
+    f32x4.add(f32x4.mul(f32x4.splat(128), centred), f32x4.mul(f32x4.splat(63.5), f32x4.convert_i32x4_s(sum))),
+  );
+  const width = f32x4.add(
+    f32x4.add(f32x4.mul(residuals, residual), f32x4.mul(norms, norm)),
+    f32x4.splat(UNDERFLOW),
+  );
+  return i32x4.bitmask(v128.or(f32x4.ge(f32x4.add(dot, width), least), f32x4.le(f32x4.sub(dot, width), most)));
 }
 
 /** 128 · highs − offset · Σ code of two rows, exact in float64. */
@@ -97,12 +142,13 @@ function settle(
   let c = i32x4.splat(0);
   let d = i32x4.splat(0);
   let p = group;
+  const one = ones(stride);
   for (let q = plane, stop = plane + stride; q < stop; q += 16, p += 64) {
     const seven = v128.load(q);
-    a = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(p), seven, a);
-    b = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(p, 16), seven, b);
-    c = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(p, 32), seven, c);
-    d = i32x4.relaxed_dot_i8x16_i7x16_add_s(v128.load(p, 48), seven, d);
+    a = plus(a, v128.load(p), seven, one);
+    b = plus(b, v128.load(p, 16), seven, one);
+    c = plus(c, v128.load(p, 32), seven, one);
+    d = plus(d, v128.load(p, 48), seven, one);
   }
   const lows = sumLanes(a, b, c, d);
   const high01 = combine(f64x2.convert_low_i32x4_s(highs), v128.load(at), v128.load(at, 16), 8192);
