@@ -6,7 +6,6 @@
 import type { Builder } from "../onnx/builder.ts";
 import { type Dim, productOf, quotient } from "../onnx/dims.ts";
 import { ELEMENT, type Value } from "../onnx/graph.ts";
-import { type Sides, wholeSides } from "./sides.ts";
 
 export interface PerExample {
   /** The parameter's shape, or of what is made of parameters; only the latter may have open extents. */
@@ -19,8 +18,6 @@ export interface PerExample {
   plan(positions: readonly number[]): Plan;
   /** What the mean square of each entry is estimated from, a pair of factors for each use. */
   factors: Factors[];
-  /** What it is in other directions, for each use; null where it is not known as a matrix (`matrixExtents` of its shape). */
-  sides: Sides[] | null;
 }
 
 export interface Plan {
@@ -192,7 +189,6 @@ export function held(b: Builder, make: () => Value, shape: Dim[]): PerExample {
     },
     plan: () => ({ kind: "whole", cost: estimate(shape), others: [] }),
     factors: shape.every((dim) => typeof dim === "number") ? [wholeFactors(b, whole, fixed(shape))] : [],
-    sides: shape.every((dim) => typeof dim === "number") ? [wholeSides(b, whole, fixed(shape))] : null,
   };
 }
 
@@ -222,7 +218,6 @@ export function summed(b: Builder, parts: readonly PerExample[]): PerExample {
       others: [],
     }),
     factors: parts.flatMap((part) => part.factors),
-    sides: parts.every((part) => part.sides) ? parts.flatMap((part) => part.sides ?? []) : null,
   };
 }
 
@@ -266,7 +261,6 @@ export function moved(
       return layers.reduce(b.add);
     },
     whole,
-    sides: !open && inner.sides?.every((use) => use.held) ? [wholeSides(b, whole, fixed(shape))] : null,
     plan: (positions) => inner.plan(positions.flatMap(targets)),
     factors: open
       ? held(b, whole, shape).factors
