@@ -11,6 +11,7 @@ import { lookupOfWhole } from "./lookup.ts";
 import { fixed, held, moved, numberOf, type PerExample } from "./per-example.ts";
 import type { Rule, RuleContext } from "./rule.ts";
 import { broadcasts } from "./rules.ts";
+import { matrixExtents, type Sides } from "./sides.ts";
 import { USES } from "./uses.ts";
 
 const stridesOf = (shape: readonly number[]): number[] => shape.map((_, axis) => numberOf(shape.slice(axis + 1)));
@@ -27,6 +28,29 @@ const ravel = (index: readonly number[], shape: readonly number[]): number =>
  * Throws if the operator is neither a move nor elementwise.
  */
 export function carry(
+  c: RuleContext,
+  position: number,
+  shape: Dim[],
+  inner: PerExample,
+  rule: Rule,
+): PerExample | null {
+  const gradient = entryByEntry(c, position, shape, inner, rule);
+  const same = gradient && (SAME_MATRIX.has(c.node.op) || c.node.op === "Transpose");
+  return same ? { ...gradient, sides: sidesBehind(c.node, inner, shape) } : gradient;
+}
+
+const SAME_MATRIX = new Set(["Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"]);
+
+/** What only gets another shape stays the same matrix, if its rows stay; a transposed matrix has its sides exchanged. */
+function sidesBehind(node: Node, { sides, shape: after }: PerExample, before: readonly Dim[]): Sides[] | null {
+  if (!sides || ![...before, ...after].every((dim) => typeof dim === "number")) return null;
+  const [from, to] = [matrixExtents(fixed(before)), matrixExtents(fixed(after))];
+  if (SAME_MATRIX.has(node.op)) return from[0] === to[0] ? sides : null;
+  if (before.length !== 2 || before.includes(1) || permutation(node, 2)[0] !== 1) return null;
+  return sides.map(({ left, right, ...rest }) => ({ left: right, right: left, ...rest }));
+}
+
+function entryByEntry(
   c: RuleContext,
   position: number,
   shape: Dim[],

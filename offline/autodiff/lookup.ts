@@ -2,8 +2,9 @@
 import type { Builder } from "../onnx/builder.ts";
 import { productOf } from "../onnx/dims.ts";
 import { ELEMENT, type Value } from "../onnx/graph.ts";
-import { COST, chunks, overPositions } from "./outer.ts";
-import { estimate, factorsOf, numberOf, type PerExample, rowsFirst } from "./per-example.ts";
+import { COST, chunks, overPositions, rowSide } from "./outer.ts";
+import { estimate, examplesFirst, factorsOf, numberOf, type PerExample, rowsFirst } from "./per-example.ts";
+import { indexed, matrixExtents, type Sides } from "./sides.ts";
 
 /**
  * Of a table of which `indices` chose slices along `axis`: `rows` brings the cotangent to [other axes of the table, B,
@@ -41,6 +42,7 @@ export function lookup(
         `a table of shape [${shape}]: expected it to be looked up as it is, got it changed in between; leave it out`,
       );
     },
+    sides: sidesOf(b, shape, axis, d, indices, rowAxes),
     plan: (kept) => ({ kind: "lookup", cost: 2 * COST.row * kept.length * positions, others: [] }),
     factors: [
       {
@@ -73,6 +75,27 @@ export function lookup(
       },
     ],
   };
+}
+
+/** As a matrix, if the table's rows are its first axis and its columns the last axis of what was read. */
+function sidesOf(
+  b: Builder,
+  shape: readonly number[],
+  axis: number,
+  d: Value,
+  indices: Value,
+  rowAxes: readonly number[],
+): Sides[] | null {
+  const [height, width] = matrixExtents(shape);
+  const straight = rowAxes.length === 1 && rowAxes[0] === d.shape.length - 1 && d.shape.at(-1) === width;
+  if (axis !== 0 || shape[0] !== height || !straight) return null;
+  const flat = () => {
+    const rows = examplesFirst(b, indices, []);
+    return b.reshape(rows, [rows.shape[0] ?? 1, rows.shape[2] ?? 1]);
+  };
+  return [
+    { left: indexed(b, height, flat, () => indices), right: rowSide(b, d, [...rowAxes], true), scale: 1, held: false },
+  ];
 }
 
 /** A table read by indices that do not depend on the examples, from the gradient of what was read. */

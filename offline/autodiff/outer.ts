@@ -16,6 +16,7 @@ import {
   type Plan,
   rowsFirst,
 } from "./per-example.ts";
+import { matrixExtents, type Side, type Sides, vectors } from "./sides.ts";
 
 /**
  * Costs in multiply-adds of a matrix product (20 ps each where measured: two cores, onnxruntime 1.30, 512 × 512 layers): gathering
@@ -150,6 +151,7 @@ export function outerProduct(b: Builder, shape: number[], use: Outer): PerExampl
       return b.scaled(b.reshape(entries, [b.batch, ...shape]), use.scale);
     },
     plan,
+    sides: sidesOf(b, shape, use),
     factors: [
       factorsOf(
         b,
@@ -161,6 +163,35 @@ export function outerProduct(b: Builder, shape: number[], use: Outer): PerExampl
       ),
     ],
   };
+}
+
+/** As a matrix, if its rows and columns are the rows of x and δ or of δ and x. */
+function sidesOf(b: Builder, shape: readonly number[], { x, xAxes, d, dAxes, rows, scale }: Outer): Sides[] | null {
+  const [height, width] = matrixExtents(shape);
+  const corners = [0, width - 1, (height - 1) * width, height * width - 1].map((at) => ({
+    pair: rows(at),
+    cell: [Math.floor(at / width), at % width],
+  }));
+  const extent = (v: Value, axes: number[]) => numberOf(fixed(axes.map((axis) => v.shape[axis] ?? 1)));
+  const fits = (p: number, q: number) =>
+    extent(x, xAxes) === [height, width][p] &&
+    extent(d, dAxes) === [height, width][q] &&
+    corners.every(({ pair, cell }) => pair[0] === cell[p] && pair[1] === cell[q]);
+  const last = (v: Value, axes: number[]) => axes.length === 1 && axes[0] === v.shape.length - 1;
+  const straight = last(x, xAxes) && last(d, dAxes);
+  const [ofX, ofD] = [rowSide(b, x, xAxes, straight), rowSide(b, d, dAxes, straight)];
+  if (fits(0, 1)) return [{ left: ofX, right: ofD, scale, held: false }];
+  return fits(1, 0) ? [{ left: ofD, right: ofX, scale, held: false }] : null;
+}
+
+/** Rows along axes of a value; `straight`: along its last one, and the positions' axes are to be left as they are. */
+export function rowSide(b: Builder, v: Value, axes: number[], straight: boolean): Side {
+  const rows = () => examplesFirst(b, v, axes);
+  return vectors(b, numberOf(fixed(axes.map((axis) => v.shape[axis] ?? 1))), rows, (directions) => {
+    const own = b.cast(directions, v.type);
+    if (straight) return { value: b.op("MatMul", [v, own]), axes };
+    return { value: b.op("MatMul", [b.transpose(own, [1, 0]), rows()]), axes: [1] };
+  });
 }
 
 /** Rows computed in another order, back in theirs: row i of the result is the one whose rank is i. */

@@ -6,6 +6,7 @@
 import type { Builder } from "../onnx/builder.ts";
 import { type Dim, productOf, quotient } from "../onnx/dims.ts";
 import { ELEMENT, type Value } from "../onnx/graph.ts";
+import { type Sides, wholeSides } from "./sides.ts";
 
 export interface PerExample {
   /** The parameter's shape, or of what is made of parameters; only the latter may have open extents. */
@@ -18,6 +19,8 @@ export interface PerExample {
   plan(positions: readonly number[]): Plan;
   /** What the mean square of each entry is estimated from, a pair of factors for each use. */
   factors: Factors[];
+  /** What it is in other directions, for each use; null where it is not known as a matrix (`matrixExtents` of its shape). */
+  sides: Sides[] | null;
 }
 
 export interface Plan {
@@ -189,6 +192,7 @@ export function held(b: Builder, make: () => Value, shape: Dim[]): PerExample {
     },
     plan: () => ({ kind: "whole", cost: estimate(shape), others: [] }),
     factors: shape.every((dim) => typeof dim === "number") ? [wholeFactors(b, whole, fixed(shape))] : [],
+    sides: shape.every((dim) => typeof dim === "number") ? [wholeSides(b, whole, fixed(shape))] : null,
   };
 }
 
@@ -218,6 +222,7 @@ export function summed(b: Builder, parts: readonly PerExample[]): PerExample {
       others: [],
     }),
     factors: parts.flatMap((part) => part.factors),
+    sides: parts.every((part) => part.sides) ? parts.flatMap((part) => part.sides ?? []) : null,
   };
 }
 
@@ -261,6 +266,7 @@ export function moved(
       return layers.reduce(b.add);
     },
     whole,
+    sides: !open && inner.sides?.every((use) => use.held) ? [wholeSides(b, whole, fixed(shape))] : null,
     plan: (positions) => inner.plan(positions.flatMap(targets)),
     factors: open
       ? held(b, whole, shape).factors

@@ -5,8 +5,9 @@
 
 import onnxProto, { type onnx } from "onnx-proto";
 import * as ort from "onnxruntime-node";
-import { type Layer, type MaskBlock, type Parameter, sizeOf } from "../../src/core/mask.ts";
-import type { CompiledGradient } from "../compile/compile.ts";
+import { type KeptPart, keptParts } from "../../src/core/compress.ts";
+import type { Layer, MaskBlock } from "../../src/core/mask.ts";
+import { type CompiledGradient, directionsNames } from "../compile/compile.ts";
 import { ELEMENT } from "../onnx/graph.ts";
 import { tensorOf } from "../onnx/tensor.ts";
 
@@ -48,12 +49,10 @@ export async function selfCheck(
   let alone = 0;
   for (let row = 0; row < Math.min(count, 4); row++) {
     const single = await run(session, rowOf(feeds, row));
-    for (const { layer, offset, kept } of compiled.mask) {
-      const together = gradient.subarray(
-        row * compiled.dimension + offset,
-        row * compiled.dimension + offset + kept.length,
-      );
-      const error = distance(single.gradient.subarray(offset, offset + kept.length), together, norm(gradient) * 1e-3);
+    for (const { layer, offset, r } of compiled.mask) {
+      const start = row * compiled.dimension + offset;
+      const together = gradient.subarray(start, start + r);
+      const error = distance(single.gradient.subarray(offset, offset + r), together, norm(gradient) * 1e-3);
       alone = Math.max(alone, error);
       if (!(error <= ALONE)) {
         throw new Error(
@@ -70,7 +69,7 @@ export async function selfCheck(
   for (const [index, layer] of compiled.layers.entries()) {
     const block = compiled.mask[index];
     if (!block) continue;
-    const direction = gradient.subarray(block.offset, block.offset + block.kept.length);
+    const direction = gradient.subarray(block.offset, block.offset + block.r);
     const error = await differenceError(moving, compiled.layers, compiled.mask, index, direction, first);
     if (error === null) skipped.push(layer.name);
     else differences.push({ layer: layer.name, error });
@@ -122,21 +121,10 @@ function distance(a: Float32Array, b: Float32Array, floor: number): number {
 
 const moveOf = (parameter: string): string => `move of ${parameter}`;
 
-/** The kept positions inside a parameter of the layer, and their ranks in the block. */
-function keptInside(layer: Layer, block: MaskBlock): { parameter: Parameter; positions: number[]; ranks: number[] }[] {
-  let start = 0;
-  return layer.parameters.map((parameter) => {
-    const from = start;
-    start += sizeOf(parameter);
-    const ranks = Array.from(block.kept.keys()).filter((rank) => {
-      const position = block.kept[rank] ?? 0;
-      return position >= from && position < start;
-    });
-    return { parameter, ranks, positions: ranks.map((rank) => (block.kept[rank] ?? 0) - from) };
-  });
-}
-
-/** The graph with one more input for each parameter, [kept], which is added to its kept entries. */
+/**
+ * The graph with one more input for each parameter, [kept], which is added to its kept entries; where it is kept in directions, times
+ * u·vᵀ of each.
+ */
 function movable(bytes: Uint8Array, layers: readonly Layer[], mask: readonly MaskBlock[]): Uint8Array {
   const model = onnxProto.onnx.ModelProto.decode(bytes);
   const graph = model.graph ?? {};
@@ -146,30 +134,15 @@ function movable(bytes: Uint8Array, layers: readonly Layer[], mask: readonly Mas
   for (const [index, layer] of layers.entries()) {
     const block = mask[index];
     if (!block) continue;
-    for (const { parameter, positions } of keptInside(layer, block)) {
-      const { name, shape } = parameter;
+    for (const part of keptParts(layer, block)) {
+      const { name } = part.parameter;
       const tensor = graph.initializer?.find((initializer) => initializer.name === name);
-      if (positions.length === 0 || tensor?.dataType !== ELEMENT.float32) continue;
-      const own = (what: string) => `${what} of ${name}`;
-      constants.push(
-        { ...tensorOf(ELEMENT.int64, [1], [-1]), name: own("line") },
-        { ...tensorOf(ELEMENT.int64, [shape.length], shape), name: own("shape") },
-        { ...tensorOf(ELEMENT.int64, [positions.length], positions), name: own("kept") },
-      );
-      const text = new TextEncoder().encode("add");
-      const reduction = { name: "reduction", type: onnxProto.onnx.AttributeProto.AttributeType.STRING, s: text };
-      added.push(
-        { opType: "Reshape", input: [name, own("line")], output: [own("flat")] },
-        {
-          opType: "ScatterElements",
-          input: [own("flat"), own("kept"), moveOf(name)],
-          output: [own("moved flat")],
-          attribute: [reduction],
-        },
-        { opType: "Reshape", input: [own("moved flat"), own("shape")], output: [own("moved")] },
-      );
-      renamed.set(name, own("moved"));
-      const dim = [{ dimValue: positions.length }];
+      if (part.positions.length === 0 || tensor?.dataType !== ELEMENT.float32) continue;
+      const { nodes, tensors } = move(part);
+      constants.push(...tensors);
+      added.push(...nodes);
+      renamed.set(name, `moved of ${name}`);
+      const dim = [{ dimValue: part.positions.length }];
       graph.input?.push({ name: moveOf(name), type: { tensorType: { elemType: ELEMENT.float32, shape: { dim } } } });
     }
   }
@@ -185,8 +158,56 @@ function movable(bytes: Uint8Array, layers: readonly Layer[], mask: readonly Mas
   }).finish();
 }
 
+/** The nodes that add the move's entries to a parameter. */
+function move({ parameter: { name, shape }, directions, positions }: KeptPart): {
+  nodes: onnx.INodeProto[];
+  tensors: onnx.ITensorProto[];
+} {
+  const own = (what: string) => `${what} of ${name}`;
+  const integers = (what: string, entries: number[]) => ({
+    ...tensorOf(ELEMENT.int64, [entries.length], entries),
+    name: own(what),
+  });
+  const node = (opType: string, input: string[], output: string, attribute: onnx.IAttributeProto[] = []) => ({
+    opType,
+    input,
+    output: [own(output)],
+    attribute,
+  });
+  const { INT, INTS, STRING } = onnxProto.onnx.AttributeProto.AttributeType;
+  const added = { name: "reduction", type: STRING, s: new TextEncoder().encode("add") };
+  if (!directions) {
+    return {
+      tensors: [integers("line", [-1]), integers("shape", shape), integers("kept", [...positions])],
+      nodes: [
+        node("Reshape", [name, own("line")], "flat"),
+        node("ScatterElements", [own("flat"), own("kept"), moveOf(name)], "moved flat", [added]),
+        node("Reshape", [own("moved flat"), own("shape")], "moved"),
+      ],
+    };
+  }
+  const [k, l] = [directions.left.length / directions.rows, directions.right.length / directions.columns];
+  const entries = Array.from(positions, (at) => Math.floor(at / directions.columns) * l + (at % directions.columns));
+  const [left, right] = directionsNames(name);
+  const axis = { name: "axis", type: INT, i: 0 };
+  const perm = { name: "perm", type: INTS, ints: [1, 0] };
+  const nothing = { ...tensorOf(ELEMENT.float32, [k * l], new Float32Array(k * l)), name: own("nothing") };
+  return {
+    tensors: [nothing, integers("shape", shape), integers("matrix", [k, l]), integers("kept", entries)],
+    nodes: [
+      node("ScatterElements", [own("nothing"), own("kept"), moveOf(name)], "entries", [axis]),
+      node("Reshape", [own("entries"), own("matrix")], "turned"),
+      node("MatMul", [left, own("turned")], "half"),
+      node("Transpose", [right], "right", [perm]),
+      node("MatMul", [own("half"), own("right")], "change"),
+      node("Reshape", [own("change"), own("shape")], "shaped"),
+      node("Add", [name, own("shaped")], "moved"),
+    ],
+  };
+}
+
 /**
- * |(loss(θ + εv) − loss(θ − εv)) / 2ε − ‖g‖| / ‖g‖ for v = g/‖g‖ over the layer's kept entries, the best over some ε: rounding
+ * |(loss(θ + εv) − loss(θ − εv)) / 2ε − ‖g‖| / ‖g‖ for v = g/‖g‖ over the layer's coordinates, the best over some ε: rounding
  * spoils small steps, bends of the loss large ones. Null if the layer cannot be moved, or its gradient is below rounding.
  */
 async function differenceError(
@@ -204,11 +225,13 @@ async function differenceError(
     const moves = layers.flatMap((layer, other) => {
       const block = mask[other];
       if (!block) return [];
-      return keptInside(layer, block).flatMap(({ parameter, ranks }) => {
+      const along = (rank: number): number => {
+        const place = block.folded?.[rank] ?? rank;
+        return place < 0 ? -(direction[~place] ?? 0) : (direction[place] ?? 0);
+      };
+      return keptParts(layer, block).flatMap(({ parameter, ranks }) => {
         if (!names.has(moveOf(parameter.name))) return [];
-        const move = Float32Array.from(ranks, (rank) =>
-          other === index ? (step * (direction[rank] ?? 0)) / slope : 0,
-        );
+        const move = Float32Array.from(ranks, (rank) => (other === index ? (step * along(rank)) / slope : 0));
         return [[moveOf(parameter.name), new ort.Tensor("float32", move, [move.length])] as const];
       });
     });

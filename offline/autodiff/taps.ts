@@ -10,6 +10,7 @@ import type { Value } from "../onnx/graph.ts";
 import { COST, chunks, inOrder, LARGEST_BLOCK, overPositions } from "./outer.ts";
 import { cheapest, estimate, factorsOf, numberOf, type PerExample, type Plan, rowsFirst } from "./per-example.ts";
 import { runs } from "./runs.ts";
+import { matrixExtents, type Side, type Sides, vectors } from "./sides.ts";
 
 export interface Taps {
   /** The side that is padded and shifted, [B, C, …], and the other, [B, O, …]. */
@@ -107,6 +108,46 @@ function layoutOf(b: Builder, t: Taps): Layout {
   const known = out.every((dim) => typeof dim === "number") ? out : null;
   const plain = t.strides.every((stride) => stride === 1) && numberOf(t.kernel) > 1;
   return known && plain ? line(b, t, known) : spatial(b, t);
+}
+
+/** As a matrix [plain channels, padded channels · offsets]: the patches in other directions are a convolution by these. Not in groups. */
+function sidesOf(b: Builder, shape: readonly number[], t: Taps): Sides[] | null {
+  const size = numberOf(t.kernel);
+  const [height, width] = matrixExtents(shape);
+  const [inside, outside] = [Number(t.padded.shape[1]), Number(t.plain.shape[1])];
+  if (height !== outside || width !== inside * size) return null;
+  const { image, under, out } = spatial(b, t);
+  const spots = productOf(out);
+  const examples = t.plain.shape[0] ?? 1;
+  const convolved = (v: Value, directions: Value, kernel: number[], attributes: Record<string, number[]>) => {
+    const weights = b.transpose(b.cast(directions, v.type), [1, 0]);
+    const shaped = b.reshape(weights, [weights.shape[0] ?? 1, v.shape[1] ?? 1, ...kernel]);
+    return { value: b.op("Conv", [v, shaped], { kernel_shape: kernel, ...attributes }), axes: [1] };
+  };
+  const plain = () => b.reshape(t.plain, [examples, outside, spots]);
+  const patches = () => {
+    const seen = image();
+    const views = Array.from({ length: size }, (_, offset) =>
+      b.reshape(under(seen, offset), [examples, inside, 1, spots]),
+    );
+    return b.reshape(b.concat(views, 2), [examples, width, spots]);
+  };
+  const left = vectors(b, height, plain, (directions) =>
+    convolved(
+      t.plain,
+      directions,
+      t.kernel.map(() => 1),
+      {},
+    ),
+  );
+  const right: Side = vectors(b, width, patches, (directions) =>
+    convolved(t.padded, directions, t.kernel, {
+      strides: t.strides,
+      dilations: t.dilations,
+      pads: [...t.pads.map(([before]) => before), ...t.pads.map(([, after]) => after)],
+    }),
+  );
+  return [{ left, right, scale: 1, held: false }];
 }
 
 export function taps(b: Builder, shape: number[], t: Taps): PerExample {
@@ -241,6 +282,7 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
       return b.reshape(b.gather(product(), order, 1), [b.batch, ...shape]);
     },
     plan,
+    sides: sidesOf(b, shape, t),
     factors: [
       factorsOf(
         b,

@@ -95,10 +95,11 @@ export const configSchema = z.strictObject({
     .min(1)
     .optional(),
   /**
-   * Which coordinates are kept. `importance`: drawn in proportion to their estimated mean-square gradient, measured on
-   * `calibrate` examples; `uniform`: the paper's; `grid`: random rows × random columns.
+   * Which coordinates are kept. `eigenbasis`: those of largest mean square in the eigenvectors of each parameter's gradients;
+   * `importance`: drawn in proportion to their estimated mean square; `sjlt`: eight times as many drawn so, then added with random
+   * signs into so many; all three measured on `calibrate` examples. `uniform`: the paper's; `grid`: random rows × random columns.
    */
-  compressor: z.enum(["importance", "uniform", "grid"]).default("importance"),
+  compressor: z.enum(["eigenbasis", "importance", "uniform", "grid", "sjlt"]).default("importance"),
   calibrate: z.int().positive().default(256),
   /** For next-token: an example's loss is the mean or the sum over its counted tokens. */
   reduction: z.enum(["mean", "sum"]).optional(),

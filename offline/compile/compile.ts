@@ -1,15 +1,19 @@
 /** The gradient compiler: from a forward ONNX model to one that gives each example's compressed gradient. */
-import { type Layer, type MaskBlock, splitEqually, uniformMask } from "../../src/core/mask.ts";
+import { keptParts } from "../../src/core/compress.ts";
+import { type Directions, type Layer, type MaskBlock, splitEqually, uniformMask } from "../../src/core/mask.ts";
 import { ancestors, backward } from "../autodiff/backward.ts";
 import { type LossKind, lossOf, targetInput, targetOf } from "../autodiff/losses.ts";
 import { held, type PerExample } from "../autodiff/per-example.ts";
+import { turned } from "../autodiff/turned.ts";
+import { eigenbasisMask, type Spectra } from "../compress/eigenbasis.ts";
 import { gridMask } from "../compress/grid.ts";
 import { type Calibration, importanceMask } from "../compress/importance.ts";
 import { candidatesOf, chooseParameters, groupLayers } from "../compress/layers.ts";
+import { folded, keptForPlaces } from "../compress/sjlt.ts";
 import { type Builder, createBuilder } from "../onnx/builder.ts";
 import { ELEMENT, type Graph, type Port, type Value } from "../onnx/graph.ts";
 import { readModel, tensorTypeName, writeModel } from "../onnx/model.ts";
-import { isExternal } from "../onnx/tensor.ts";
+import { isExternal, tensorOf } from "../onnx/tensor.ts";
 
 export type { LossKind } from "../autodiff/losses.ts";
 
@@ -21,10 +25,15 @@ export interface CompileOptions {
   layers?: readonly string[];
   /** Kept coordinates: in total, split equally over the layers, or of each layer (one with fewer entries keeps all). */
   r: { total: number } | { perLayer: number };
-  /** Which coordinates are kept: uniformly (the paper's), by factored importance (needs `calibration`), or rows × columns. */
-  compressor: "uniform" | "importance" | "grid";
-  /** From `calibrate` (offline/compress/calibrate.ts), for importance. */
+  /**
+   * Which coordinates are kept: uniformly (the paper's), by factored importance (needs `calibration`), rows × columns, or the largest in
+   * the gradient's eigenbasis (needs `spectra`), or eight times as many by importance, added with random signs into so many.
+   */
+  compressor: "uniform" | "importance" | "grid" | "eigenbasis" | "sjlt";
+  /** From `calibrate` (offline/compress/calibrate.ts), for all but uniform and grid. */
   calibration?: Calibration;
+  /** From `calibrateEigenbasis` (offline/compress/eigenbasis.ts). */
+  spectra?: Spectra;
   seed: number | string;
   /** "whole" forms each example's whole gradient of a layer first, only to compare with; by default each layer's cheapest plan. */
   plan?: "cheapest" | "whole";
@@ -99,7 +108,7 @@ export async function compileGradient(modelPath: string, options: CompileOptions
 function maskOf(
   layers: readonly Layer[],
   gradients: ReadonlyMap<string, PerExample>,
-  { compressor, r, seed, calibration }: CompileOptions,
+  { compressor, r, seed, calibration, spectra }: CompileOptions,
 ): MaskBlock[] {
   const kept = shares(layers, r);
   switch (compressor) {
@@ -108,9 +117,20 @@ function maskOf(
     case "grid":
       return gridMask(layers, kept, seed, gradients);
     case "importance":
-      if (calibration) return importanceMask(layers, kept, seed, gradients, calibration);
-      throw new Error("compressor importance: expected a calibration of this model, got none; run calibrate first");
+      return importanceMask(layers, kept, seed, gradients, needed(calibration, compressor));
+    case "sjlt": {
+      const wide = keptForPlaces(layers, kept);
+      return folded(importanceMask(layers, wide, seed, gradients, needed(calibration, compressor)), kept, seed);
+    }
+    case "eigenbasis":
+      if (spectra) return eigenbasisMask(layers, kept, seed, gradients, spectra, calibration);
+      throw new Error("compressor eigenbasis: expected this model's spectra, got none; run calibrateEigenbasis first");
   }
+}
+
+function needed(calibration: Calibration | undefined, compressor: string): Calibration {
+  if (calibration) return calibration;
+  throw new Error(`compressor ${compressor}: expected a calibration of this model, got none; run calibrate first`);
 }
 
 export const describe = (port: Port): GraphInput => ({
@@ -203,27 +223,77 @@ function compressed(
   plan: "cheapest" | "whole",
 ): Value {
   const rows = layers.flatMap((layer, index) => {
-    const kept = mask[index]?.kept ?? new Uint32Array();
-    let start = 0;
-    return layer.parameters.flatMap((parameter) => {
-      const end = start + parameter.shape.reduce((a, extent) => a * extent, 1);
-      const inside = Array.from(
-        kept.filter((position) => position >= start && position < end),
-        (position) => position - start,
-      );
-      start = end;
+    const block = mask[index];
+    if (!block) return [];
+    const parts = keptParts(layer, block).flatMap(({ parameter, directions, positions }) => {
       const gradient = gradients.get(parameter.name);
-      if (!gradient || inside.length === 0) return [];
+      if (!gradient || positions.length === 0) return [];
       b.within(`gradient of ${parameter.name}`);
-      const formed =
-        plan === "whole" && gradient.plan(inside).kind !== "lookup" && gradient.plan(inside).kind !== "sum";
-      const entries = formed ? held(b, gradient.whole, parameter.shape).at(inside) : gradient.at(inside);
-      const block = b.transpose(b.cast(entries, ELEMENT.float32), [1, 0]);
+      const entries = directions
+        ? entriesIn(b, parameter.name, gradient, directions, positions)
+        : entriesOf(b, parameter.shape, gradient, Array.from(positions), plan);
+      const block = b.cast(entries, ELEMENT.float32);
       b.within("");
       return [block];
     });
+    b.within(`gradient of ${layer.name}`);
+    const turned = (block.folded ? [sums(b, parts, block.folded, block.r)] : parts).map((rows) =>
+      b.transpose(rows, [1, 0]),
+    );
+    b.within("");
+    return turned;
   });
   return named(b, b.concat(rows, 1), "gradient");
+}
+
+/** [kept, B]. */
+function entriesOf(
+  b: Builder,
+  shape: number[],
+  gradient: PerExample,
+  positions: readonly number[],
+  plan: "cheapest" | "whole",
+): Value {
+  const formed =
+    plan === "whole" && gradient.plan(positions).kind !== "lookup" && gradient.plan(positions).kind !== "sum";
+  return formed ? held(b, gradient.whole, shape).at(positions) : gradient.at(positions);
+}
+
+/** [r, B]: the kept rows added with their signs into r places, equally many into each. */
+function sums(b: Builder, parts: readonly Value[], places: Int32Array, r: number): Value {
+  const order = Array.from(places.keys());
+  const placeOf = (rank: number) => ((places[rank] ?? 0) < 0 ? ~(places[rank] ?? 0) : (places[rank] ?? 0));
+  const next = new Uint32Array(r);
+  const depth = order.length / r;
+  const ranks = new Array<number>(order.length).fill(0);
+  for (const rank of order) {
+    const place = placeOf(rank);
+    ranks[(next[place] ?? 0) * r + place] = rank;
+    next[place] = (next[place] ?? 0) + 1;
+  }
+  const signs = ranks.map((rank) => ((places[rank] ?? 0) < 0 ? -1 : 1));
+  const signed = b.mul(b.gather(b.concat(parts, 0), ranks), b.constant(ELEMENT.float32, [ranks.length, 1], signs));
+  return b.sum(b.reshape(signed, [depth, r, b.batch]), [0]);
+}
+
+/** The initialisers that hold a parameter's directions. */
+export const directionsNames = (parameter: string) =>
+  [`left directions of ${parameter}`, `right directions of ${parameter}`] as const;
+
+/** [kept, B], of the gradient in other directions. */
+function entriesIn(
+  b: Builder,
+  name: string,
+  gradient: PerExample,
+  { rows, columns, left, right }: Directions,
+  positions: Uint32Array,
+): Value {
+  const [ofLeft, ofRight] = directionsNames(name);
+  b.initializers.set(ofLeft, tensorOf(ELEMENT.float32, [rows, left.length / rows], left));
+  b.initializers.set(ofRight, tensorOf(ELEMENT.float32, [columns, right.length / columns], right));
+  const width = right.length / columns;
+  const entries = Array.from(positions, (at) => Math.floor(at / columns) * width + (at % columns));
+  return turned(b, gradient.sides ?? [], b.value(ofLeft), b.value(ofRight)).at(entries);
 }
 
 /** The value under a name of its own. */

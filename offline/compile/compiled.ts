@@ -13,12 +13,14 @@ import { type Config, configured, DEFAULT_R } from "../command/config.ts";
 import type { Run } from "../command/run.ts";
 import { beginStep, finishStep, type Settings, type Step } from "../command/step.ts";
 import { calibrate, compileCalibration } from "../compress/calibrate.ts";
+import { calibrateEigenbasis } from "../compress/eigenbasis.ts";
 import type { Calibration } from "../compress/importance.ts";
 import type { Dataset } from "../dataset/dataset.ts";
 import { digestOf, openSplit } from "../dataset/open-datasets.ts";
 import { NOT_FINITE_ADVICE } from "../gradients/collect.ts";
 import { openGradientSession } from "../gradients/session.ts";
-import { type CompiledGradient, type CompileOptions, compileGradient } from "./compile.ts";
+import { readModel } from "../onnx/model.ts";
+import { type CompiledGradient, type CompileOptions, compileGradient, differentiate, shares } from "./compile.ts";
 import type { TensorSpec } from "./tensor-spec.ts";
 
 const { onnx } = onnxProto;
@@ -119,15 +121,15 @@ function writeCompiled(
  * Sums of squares over random training examples, for importance; null for a compressor that needs none. Examples that are not
  * finite are treated as collecting treats them: refused by id, or left out.
  */
-async function calibration(run: Run, model: string, options: CompileOptions): Promise<Calibration | null> {
-  if (options.compressor !== "importance") return null;
+async function calibration(run: Run, model: string, options: CompileOptions): Promise<Calibrated | null> {
+  if (!CALIBRATED.has(options.compressor)) return null;
   const { config } = run;
   const { inputs, target } = await compileCalibration(model, options);
   const train = await openSplit(run, config.train, { inputs, target, classes: null });
   const draw = random(config.seed, "calibrate").below;
   const rows = await train.order([...sampleWithoutReplacement(train.n, Math.min(train.n, config.calibrate), draw)]);
   const measured = await calibrate(model, options, batchesOf(train, rows, config.batch));
-  if (finiteSums(measured)) return measured;
+  if (finiteSums(measured)) return withSpectra(run, model, options, measured, train, rows);
 
   const { graph } = await compileGradient(model, { ...options, compressor: "uniform", r: { perLayer: 1 } });
   const session = await openGradientSession(graph);
@@ -140,10 +142,34 @@ async function calibration(run: Run, model: string, options: CompileOptions): Pr
   }
   await session.release();
   const again = finite.length > 0 ? await calibrate(model, options, batchesOf(train, finite, config.batch)) : null;
-  if (again && finiteSums(again)) return again;
+  if (again && finiteSums(again)) return withSpectra(run, model, options, again, train, finite);
   throw new Error(
-    "importance: expected finite gradients of the examples it is measured on; set `compressor: uniform`, or check the model",
+    "calibration: expected finite gradients of the examples it is measured on; set `compressor: uniform`, or check the model",
   );
+}
+
+/** What the compiler is given of the training examples. */
+type Calibrated = Required<Pick<CompileOptions, "calibration">> & Pick<CompileOptions, "spectra">;
+
+const CALIBRATED = new Set<CompileOptions["compressor"]>(["importance", "sjlt", "eigenbasis"]);
+
+/** Adds the eigenvectors, for the compressor that needs them. */
+async function withSpectra(
+  { config }: Run,
+  model: string,
+  options: CompileOptions,
+  measured: Calibration,
+  train: Dataset,
+  rows: readonly number[],
+): Promise<Calibrated> {
+  if (options.compressor !== "eigenbasis") return { calibration: measured };
+  const spectra = await calibrateEigenbasis(
+    async () => differentiate(await readModel(model), model, options),
+    (layers) => shares(layers, options.r),
+    config.seed,
+    () => batchesOf(train, rows, Math.min(config.batch, SPECTRA_BATCH)),
+  );
+  return { calibration: measured, spectra };
 }
 
 async function* batchesOf(dataset: Dataset, rows: readonly number[], batch: number) {
@@ -152,6 +178,9 @@ async function* batchesOf(dataset: Dataset, rows: readonly number[], batch: numb
 
 const finiteSums = ({ sums }: Calibration): boolean =>
   Object.values(sums).every((uses) => uses.every(({ x, d }) => x.every(Number.isFinite) && d.every(Number.isFinite)));
+
+/** Examples whose patches and cotangents are held at once. */
+const SPECTRA_BATCH = 20;
 
 /** Examples that the self-check looks at, of the first few. */
 const CHECKED = 4;
@@ -184,7 +213,7 @@ export async function compileStep(run: Run): Promise<Compiled> {
     ...Object.fromEntries(
       Object.entries(options).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : value]),
     ),
-    ...(config.compressor === "importance"
+    ...(CALIBRATED.has(config.compressor)
       ? { calibrate: config.calibrate, train: await digestOf(run, config.train) }
       : {}),
   };
@@ -193,11 +222,11 @@ export async function compileStep(run: Run): Promise<Compiled> {
   else {
     const progress = run.progress.step("compile", 1, "graph");
     const measured = await calibration(run, model, options);
-    const compiled = await compileGradient(model, { ...options, ...(measured ? { calibration: measured } : {}) });
+    const compiled = await compileGradient(model, { ...options, ...measured });
     const classes =
       config.loss === "cross-entropy" ? lastExtent(compiled.graph, config.output ?? compiled.outputs[0]) : null;
     if (compiled.externalData.length === 0) await checkOnExamples(run, compiled, classes);
-    writeCompiled(step.folder, model, compiled, measured, classes);
+    writeCompiled(step.folder, model, compiled, measured?.calibration ?? null, classes);
     step = finishStep(step);
     progress.advance(1);
     const d = compiled.layers.reduce((sum, layer) => sum + layer.d, 0);
