@@ -247,12 +247,9 @@ export const maskAnswer = z
             "Kept positions of the layer's d entries, ascending; in a parameter with directions that begins at p, p + a · columns + c " +
             "stands for u_a · G · v_c.",
         }),
-        folded: z
-          .array(z.int())
-          .optional()
-          .meta({
-            description: "The place in the block that each kept coordinate is added to, or ~place if subtracted.",
-          }),
+        folded: z.array(z.int()).optional().meta({
+          description: "The place in the block that each kept coordinate is added to, or ~place if subtracted.",
+        }),
         directions: z
           .array(
             z
