@@ -8,3 +8,12 @@ export function positiveInteger(text: string): number {
     throw new InvalidArgumentError(`expected a positive integer, got ${text}.`);
   return value;
 }
+
+/** Bytes of "4GB", "1.5 GB", "512MB", "800000000". Throws InvalidArgumentError for anything else. */
+export function byteCount(text: string): number {
+  const [, number, unit = "B"] = /^(\d+(?:\.\d+)?)\s*([KMG]?B?)$/i.exec(text.trim()) ?? [];
+  if (number === undefined) {
+    throw new InvalidArgumentError(`expected a size such as 4GB or 800MB, got ${JSON.stringify(text)}.`);
+  }
+  return Math.floor(Number(number) * { K: 1e3, M: 1e6, G: 1e9, B: 1 }[unit[0]?.toUpperCase() ?? "B"]!);
+}

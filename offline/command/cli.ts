@@ -7,15 +7,15 @@ import { inspectModel } from "../compile/inspect.ts";
 import { inspectReport } from "../compile/inspect-report.ts";
 import { addEvaluate } from "../evaluate/command.ts";
 import { verify } from "../evaluate/verify.ts";
-import { parseBytes } from "../gradients/batch-size.ts";
 import type { Worker } from "../gradients/collect.ts";
 import { DEVICES, type Device } from "../gradients/session.ts";
 import { workerFromEnvironment } from "../gradients/worker.ts";
 import { queryFolder, type Row } from "../serve/query.ts";
 import { addServe } from "../serve/serve-command.ts";
 import { type Bucket, openLocalBucket, openS3Bucket, s3SettingsFromEnvironment } from "../store/bucket.ts";
-import { positiveInteger } from "./arguments.ts";
+import { byteCount, positiveInteger } from "./arguments.ts";
 import { readConfig } from "./config.ts";
+import { fittedTo } from "./fitted.ts";
 import { buildToIndex, collectStep, fitStep, publishStep } from "./pipeline.ts";
 import { progressTo } from "./progress.ts";
 import type { Run } from "./run.ts";
@@ -33,14 +33,8 @@ interface RunOptions {
 interface PublishOptions extends RunOptions {
   to?: string;
   persistTo?: string;
-}
-
-function bytes(text: string): number {
-  try {
-    return parseBytes(text);
-  } catch (error) {
-    throw new InvalidArgumentError(error instanceof Error ? `${error.message}.` : String(error));
-  }
+  /** Bytes that the index may hold when it is searched. */
+  memory?: number;
 }
 
 function partOf(text: string): Worker {
@@ -115,12 +109,13 @@ const bucketOption = () =>
 const persistOption = () =>
   new Option("--persist-to <folder>", "where local R2 keeps its state (default: .wrangler/state, as `wrangler dev`)");
 
-const publishing = stepAction(async (run, { to = "local", persistTo }) => {
-  const index = await buildToIndex(run);
+const publishing = stepAction(async (run, { to = "local", persistTo, memory }) => {
+  const index = await buildToIndex(memory === undefined ? run : await fittedTo(run, memory));
   await publishTo(to, persistTo, run, index);
   return { index };
 });
 stepCommand("build", "every step in order, and publish the index")
+  .option("--memory <size>", "such as 64MB: choose R so that the index is searched within it", byteCount)
   .addOption(bucketOption())
   .addOption(persistOption())
   .action(publishing);
@@ -130,7 +125,7 @@ stepCommand("compile", "differentiate the model and choose the kept coordinates"
 );
 
 stepCommand("collect", "write the compressed gradient of every example")
-  .option("--memory <size>", "such as 4GB: choose the batch so that collecting stays within it", bytes)
+  .option("--memory <size>", "such as 4GB: choose the batch so that collecting stays within it", byteCount)
   .option(
     "--shard <i/N>",
     "make the i-th of N parts; the parts can run on several machines that share the folder",

@@ -16,13 +16,6 @@ export const BATCH_FILE = "batch.json";
 
 const choiceSchema = z.object({ batch: z.int().positive() });
 
-/** Bytes of "4GB", "512MB", "800000000". Throws RangeError for anything else. */
-export function parseBytes(text: string): number {
-  const [, number, unit = "B"] = /^(\d+(?:\.\d+)?)\s*([KMG]?B?)$/i.exec(text.trim()) ?? [];
-  if (number === undefined) throw new RangeError(`expected a size such as 4GB or 800MB, got ${text}`);
-  return Number(number) * { K: 1e3, M: 1e6, G: 1e9, B: 1 }[unit[0]?.toUpperCase() ?? "B"]!;
-}
-
 /**
  * Doubles the batch, the longest examples first, until the memory that one run took, times the runs side by side, would pass
  * half the cap. Throws an Error when not even single examples fit.

@@ -2,7 +2,9 @@
 import { once } from "node:events";
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
-import { choose, chosenLine, parseBytes, plan, planLines } from "../index/plan.ts";
+import { byteCount } from "../command/arguments.ts";
+import { choose, chosenLine, plan, planLines, referenceLines } from "../index/plan.ts";
+import { readManifest } from "../store/publish.ts";
 
 interface ServeOptions {
   host: string;
@@ -12,7 +14,7 @@ interface ServeOptions {
 }
 
 interface PlanOptions {
-  n: number;
+  n?: number;
   memory: number;
   r?: number;
   json?: boolean;
@@ -26,14 +28,6 @@ function integerIn(least: number, most: number) {
   };
 }
 
-function bytes(text: string): number {
-  try {
-    return Math.floor(parseBytes(text));
-  } catch (error) {
-    throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
-  }
-}
-
 /** Adds both to the program. */
 export function addServe(program: Command): void {
   program
@@ -42,7 +36,7 @@ export function addServe(program: Command): void {
     .description("the API and the page on this machine, over indexes where they were built")
     .option("--port <port>", "0 for any that is free", integerIn(0, 65535), 8788)
     .option("--host <address>", "the address to listen on; 0.0.0.0 for every one of this machine", "127.0.0.1")
-    .option("--memory <bytes>", "what all open indexes together may hold, such as 500MB", bytes, 4e9)
+    .option("--memory <bytes>", "what all open indexes together may hold, such as 500MB", byteCount, 4e9)
     .option("--json", "address and indexes as one line of JSON")
     .action(async (folder: string, { host, port, memory, json }: ServeOptions) => {
       // Imported here: other commands need not wait for the server's code.
@@ -56,15 +50,30 @@ export function addServe(program: Command): void {
 
   program
     .command("plan")
-    .description("what fits in so much memory: which R, and what is then held of each row")
-    .requiredOption("--n <rows>", "training examples", integerIn(1, 2 ** 31 - 1))
-    .option("--memory <bytes>", "what the index may hold; an isolate has 128 MB in all", bytes, 80e6)
+    .argument(
+      "[index]",
+      "an index's folder, such as runs/mnist/index: costs are measured on its vectors, and n is its own",
+    )
+    .description("what fits in so much memory: which R, bits and planes, and what a query then costs")
+    .option("--n <rows>", "training examples", integerIn(1, 2 ** 31 - 1))
+    .option("--memory <bytes>", "what the index may hold; an isolate has 128 MB in all", byteCount, 80e6)
     .option("--r <R>", "kept coordinates of all layers together: what is held of that index", integerIn(1, 131_072))
     .option("--json", "the plan as JSON")
-    .action(({ n, memory, r, json }: PlanOptions) => {
+    .action(async (folder: string | undefined, { n: given, memory, r, json }: PlanOptions) => {
+      const manifest = folder === undefined ? null : readManifest(resolve(folder));
+      const n = given ?? manifest?.n;
+      if (n === undefined) throw new Error("plan: expected --n or an index's folder, got neither; name one");
       const chosen = r === undefined ? undefined : choose(n, r, memory);
-      if (json) console.log(JSON.stringify({ n, memory, largest: plan(n, memory), chosen }));
-      else console.log([...planLines(n, memory), ...(chosen ? [chosenLine(chosen)] : []), BESIDE].join("\n"));
+      const { measurePlan, costLines } = await import("../index/measure-plan.ts");
+      const costs = manifest && (await measurePlan(resolve(folder ?? ""), manifest, n, memory));
+      if (json) {
+        console.log(JSON.stringify({ n, memory, largest: plan(n, memory), chosen, costs }));
+        return;
+      }
+      const measured = costs
+        ? [`Measured on ${manifest?.name}, top 10 of both ends, medians:`, ...costLines(costs)]
+        : referenceLines();
+      console.log([...planLines(n, memory), ...(chosen ? [chosenLine(chosen)] : []), ...measured, BESIDE].join("\n"));
     });
 }
 

@@ -1,7 +1,14 @@
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { mostRows, parseBytes, plan, planLines } from "../../offline/index/plan.ts";
+import { byteCount } from "../../offline/command/arguments.ts";
+import { measurePlan } from "../../offline/index/measure-plan.ts";
+import { dimensionFor, mostRows, plan, planLines } from "../../offline/index/plan.ts";
+import { FILES } from "../../src/core/manifest.ts";
+import { random } from "../../src/core/random.ts";
 import { addressesOf, chooseTier } from "../../src/core/resident.ts";
+import { buildIndex, manifestOf } from "./built-index.ts";
 
 const rows = fc.integer({ min: 1, max: 3_000_000 });
 const bytes = fc.integer({ min: 1_000, max: 2_000_000_000 });
@@ -39,6 +46,47 @@ test("a plan reads as text", () => {
 });
 
 test("memory is read as people write it", () => {
-  expect(["64MB", "1.5 GB", "1000", "3kB"].map(parseBytes)).toEqual([64e6, 1.5e9, 1000, 3000]);
-  for (const text of ["", "MB", "-1MB", "64TB", "6,4MB"]) expect(() => parseBytes(text)).toThrow("memory: expected");
+  expect(["64MB", "1.5 GB", "1000", "3kB"].map(byteCount)).toEqual([64e6, 1.5e9, 1000, 3000]);
+  for (const text of ["", "MB", "-1MB", "64TB", "6,4MB"])
+    expect(() => byteCount(text)).toThrow("expected a size such as");
+});
+
+test("R is chosen as large as fits with the longest rows, and never beyond what the model has", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 300_000 }),
+      fc.integer({ min: 20_000_000, max: 2_000_000_000 }),
+      (n, budget) => {
+        fc.pre(addressesOf(n, 16, "fine").end <= budget);
+        const R = dimensionFor(n, budget, 131_072);
+        expect(addressesOf(n, R, "fine").end).toBeLessThanOrEqual(budget);
+        if (R < 131_072) expect(addressesOf(n, R + 16, "fine").end).toBeGreaterThan(budget);
+        expect(dimensionFor(n, budget, 7)).toBe(7);
+      },
+    ),
+  );
+  expect(() => dimensionFor(1_000_000, 1_000_000, 512)).toThrow("expected room for 1000000 rows");
+});
+
+test("what a plan costs is measured on an index's own vectors", async () => {
+  const [n, R, m] = [7000, 128, 10];
+  const generator = random(8, "plan");
+  const normal = (length: number) => Float32Array.from({ length }, () => generator.normal());
+  const index = await buildIndex(normal(n * R), R);
+  await writeFile(path.join(index.folder, FILES.queries), normal(m * R));
+  const manifest = { ...(await manifestOf(index.folder, n, R)), queries: m };
+  const least = addressesOf(n, R, "coarse").end;
+  const costs = await measurePlan(index.folder, manifest, n, least);
+  expect(costs).toMatchObject([{ dimension: 128, held: "coarse" }, { dimension: 64 }]);
+  expect(costs[0].read).toBeGreaterThan(0);
+  for (const { rescored, bytes } of costs) {
+    // The top ten of both ends at least.
+    expect(rescored).toBeGreaterThanOrEqual((100 * 20) / n);
+    expect(rescored).toBeLessThan(100);
+    expect(bytes).toBeLessThanOrEqual(least);
+  }
+  const [all] = await measurePlan(index.folder, manifest, n, 1e9);
+  expect(all).toMatchObject({ held: "rows", read: 0 });
+  expect(await measurePlan(index.folder, manifest, 10 * n, least)).toMatchObject([{ held: null }, { held: null }]);
+  await index.remove();
 });

@@ -184,6 +184,11 @@ test("`influence plan` tells what fits", async () => {
   expect(text.out).toMatch(
     /^rows: R ≤ \d+ .*\nfine: R ≤ \d+ .*\ncoarse: R ≤ \d+ .*\nR = 4096: needs [\d.]+ MB, does not fit/,
   );
+  expect(text.out).toMatch(/% of the rows re-scored; rows read from the store/);
+  const own = await run("plan", runOf("digits"), "--memory", "64MB");
+  expect(own.out).toMatch(
+    /Measured on digits.*\n {2}R = \d+: rows in [\d.]+ MB, [\d.]+ % of the rows re-scored, 0 read/,
+  );
   const { out } = await run("plan", "--n", "60000", "--memory", "64MB", "--r", "512", "--json");
   const { largest, chosen } = JSON.parse(out);
   expect(chosen).toMatchObject({ dimension: 512, tier: "coarse" });
