@@ -180,8 +180,7 @@ export function summedPerExample(b: Builder, g: Value, target: readonly Dim[]): 
  * From the whole, [B, ...shape]. It is made when it is first asked for: its nodes then stand with its parameter's other nodes and
  * run with them, so that its cotangent is freed before the next layer's is made.
  */
-export function held(b: Builder, make: () => Value, shape: Dim[]): PerExample {
-  const whole = b.inThisScope(make);
+export function held(b: Builder, whole: () => Value, shape: Dim[]): PerExample {
   return {
     shape,
     whole,

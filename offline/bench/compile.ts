@@ -4,59 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import * as z from "zod";
-import { type CompileOptions, compileGradient } from "../compile/compile.ts";
+import { compileGradient } from "../compile/compile.ts";
+import { backwardToActivations, gathers } from "./activations.ts";
 import { atMost, type Figure } from "./figure.ts";
-import { gpt2, resnet9 } from "./models.ts";
+import { peakOf } from "./peak.ts";
+import { type Feeds, subjects } from "./subjects.ts";
 
 const THREADS = 2;
 const R = 1024;
-
-type Feeds = Record<string, ort.Tensor>;
-
-interface Subject {
-  name: string;
-  model: Uint8Array;
-  loss: CompileOptions["loss"];
-  feeds: Feeds;
-  target: ort.Tensor;
-  batch: number;
-  goal: number;
-  /** Whether to compare with forming each example's whole gradient of a layer first. */
-  whole: boolean;
-}
-
-function subjects(): Subject[] {
-  const [batch, length, vocabulary] = [8, 128, 2048];
-  const ids = BigInt64Array.from({ length: batch * length }, (_, at) => BigInt((at * 7919) % vocabulary));
-  const images = 16;
-  const pixels = Float32Array.from({ length: images * 3 * 32 * 32 }, (_, at) => Math.sin(at));
-  return [
-    {
-      name: "GPT-2-like (d = 11 M, 128 tokens)",
-      model: gpt2({ layers: 6, width: 384, heads: 6, vocabulary, length }),
-      loss: "next-token",
-      feeds: { input_ids: new ort.Tensor("int64", ids, [batch, length]) },
-      target: new ort.Tensor("int64", ids, [batch, length]),
-      batch,
-      goal: 3.0,
-      whole: true,
-    },
-    {
-      name: "ResNet-9 (d = 6.6 M, 32 × 32)",
-      model: resnet9(64),
-      loss: "cross-entropy",
-      feeds: { image: new ort.Tensor("float32", pixels, [images, 3, 32, 32]) },
-      target: new ort.Tensor(
-        "int64",
-        BigInt64Array.from({ length: images }, (_, at) => BigInt(at % 10)),
-        [images],
-      ),
-      batch: images,
-      goal: 3.5,
-      whole: false,
-    },
-  ];
-}
 
 /** The fastest of several runs of each session in milliseconds, taken in turn, so that what else the machine does falls on all alike. */
 async function times(
@@ -94,7 +49,21 @@ async function gatherShare(graph: Uint8Array, feeds: Feeds, folder: string): Pro
     .filter((event) => event.name.endsWith("_kernel_time"));
   await session.release();
   const total = kernels.reduce((sum, event) => sum + event.dur, 0);
-  return kernels.reduce((sum, event) => sum + (event.name.startsWith("gradient of ") ? event.dur : 0), 0) / total;
+  return kernels.reduce((sum, event) => sum + (gathers(event.name) ? event.dur : 0), 0) / total;
+}
+
+/**
+ * The peak resident memory (VmHWM) of a process that collects, over that of one that runs the backward pass to activations on
+ * the same batch: each loads its graph from a file, with two threads, and nothing else.
+ */
+async function memory(subject: string, graph: Uint8Array, folder: string): Promise<Figure> {
+  const [collecting, backward] = [join(folder, "gradient.onnx"), join(folder, "backward.onnx")];
+  await writeFile(collecting, graph);
+  await writeFile(backward, await backwardToActivations(collecting));
+  const most = await peakOf(subject, collecting, ["loss", "gradient"]);
+  const least = await peakOf(subject, backward, ["loss", "cotangents"]);
+  const name = `${subject}: peak memory of collecting ÷ of the backward pass to activations (${Math.round(least)} MB)`;
+  return atMost(name, most / least, "×", 1.3);
 }
 
 export async function measure(): Promise<Figure[]> {
@@ -103,9 +72,10 @@ export async function measure(): Promise<Figure[]> {
   try {
     for (const subject of subjects()) {
       const path = join(folder, "model.onnx");
-      await writeFile(path, subject.model);
+      const model = subject.model();
+      await writeFile(path, model);
       const options = { intraOpNumThreads: THREADS };
-      const forward = await ort.InferenceSession.create(subject.model, options);
+      const forward = await ort.InferenceSession.create(model, options);
       const feeds = { ...subject.feeds, target: subject.target };
       for (const perLayer of [64, R, 4096]) {
         const compileOptions = { loss: subject.loss, r: { perLayer }, compressor: "uniform", seed: 1 } as const;
@@ -132,6 +102,7 @@ export async function measure(): Promise<Figure[]> {
         );
         if (perLayer !== R) continue;
         figures.push(atMost(`${subject.name}: forward pass, per example`, plain / subject.batch, "ms"));
+        figures.push(await memory(subject.name, graph, folder));
         const share = await gatherShare(graph, feeds, folder);
         figures.push(atMost(`${subject.name}: share of gathering at r = ${perLayer}`, 100 * share, "%", 15));
       }

@@ -311,17 +311,6 @@ export function createBuilder(graph: Graph, batch: string) {
     within: (name: string) => {
       scope = name ? `${name}/` : "";
     },
-    /** `make`, to be called later, with the names that it would give now. */
-    inThisScope: <T>(make: () => T): (() => T) => {
-      const own = scope;
-      return () => {
-        const outer = scope;
-        scope = own;
-        const made = make();
-        scope = outer;
-        return made;
-      };
-    },
   };
   return builder;
 }
