@@ -1,102 +1,52 @@
 /**
- * Exact influence on a sample, without a d × d matrix: with G [n, d] and H = GᵀG/n,
- * (H + λI)⁻¹ Gᵀ = Gᵀ (K/n + λI)⁻¹ where K = G Gᵀ is n × n (push-through identity). One layer at a time, float64.
+ * Exact influence on a sample from whole gradients: −g_qᵀ(H + λI)⁻¹g_i through the n × n kernel (estimate/direct.ts), in float64, and so
+ * without a d × d matrix.
  */
-import { cholesky, solveWithFactor } from "../hessian/cholesky.ts";
-import { type Damping, dampingOf, invertDamped } from "../hessian/fit.ts";
-import { openGramAccumulator } from "../hessian/matrix.ts";
-
-/** Inner products of all rows with all rows: [rows, rows] float64. `gradients`: [rows, width] float32; columns from … to − 1 count. */
-async function innerProducts(
-  gradients: Float32Array,
-  rows: number,
-  width: number,
-  from: number,
-  to: number,
-): Promise<Float64Array> {
-  const gram = await openGramAccumulator([{ offset: 0, r: rows }], rows);
-  const chunk = 4096;
-  try {
-    for (let start = from; start < to; start += chunk) {
-      const columns = Math.min(chunk, to - start);
-      const transposed = new Float32Array(columns * rows);
-      for (let row = 0; row < rows; row++) {
-        for (let column = 0; column < columns; column++)
-          transposed[column * rows + row] = gradients[row * width + start + column]!;
-      }
-      await gram.add(transposed, columns);
-    }
-    return gram.sums[0]!;
-  } finally {
-    await gram.release();
-  }
-}
+import type { Config } from "../command/config.ts";
+import type { CompiledGradient } from "../compile/compile.ts";
+import type { Examples } from "../train/train.ts";
+import { direct } from "./estimate/direct.ts";
+import { dampingFor, type Kernel, kernelOf } from "./estimate/estimator.ts";
+import { collectBlocks } from "./gradients.ts";
+import { summed } from "./score.ts";
 
 /**
- * Adds one layer's exact influence to `influence` [m, n]. `gradients`: [n + m, width] float32, the n training rows first, then
- * the m queries; the layer is columns from … to − 1.
+ * Influence [m, n] of each layer, or of all at once under a joint Hessian. `full`: compiled to keep every coordinate; `sets`: the n
+ * training examples, then the m queries. Throws an Error when a gradient is not finite.
  */
-export async function addExactInfluence(
-  influence: Float64Array,
-  gradients: Float32Array,
-  n: number,
-  m: number,
-  width: number,
-  [from, to]: readonly [number, number],
-  rule: Damping,
-): Promise<void> {
-  const rows = n + m;
-  const kernel = await innerProducts(gradients, rows, width, from, to);
-  let trace = 0;
-  for (let i = 0; i < n; i++) trace += kernel[i * rows + i]! / n;
-  const damping = dampingOf(rule, trace, to - from, n) || 1;
-  const damped = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j < n; j++) damped[i * n + j] = kernel[i * rows + j]! / n + (i === j ? damping : 0);
+export async function exactByLayer(
+  { graph, mask }: Pick<CompiledGradient, "graph" | "mask">,
+  { n, m, sets }: { n: number; m: number; sets: readonly Examples[] },
+  { damping, hessian }: Pick<Config, "damping" | "hessian">,
+  advance: (examples: number) => void = () => {},
+): Promise<Float64Array[]> {
+  const { blocks, losses } = await collectBlocks(graph, mask, sets, advance);
+  const bad = losses.findIndex((loss) => !Number.isFinite(loss));
+  if (bad >= 0) {
+    throw new Error(
+      `exact influence: expected finite losses, got ${losses[bad]} for ${bad < n ? "training example" : "query"} ${bad < n ? bad : bad - n} of the sample; check the model, or choose another seed`,
+    );
   }
-  const factor = cholesky(damped, n);
-  for (let query = 0; query < m; query++) {
-    const start = (n + query) * rows;
-    const solved = solveWithFactor(factor, n, kernel.slice(start, start + n));
-    for (let i = 0; i < n; i++) influence[query * n + i]! -= solved[i]!;
+  const kernels: Kernel[] = [];
+  for (const [index, { d }] of mask.entries()) {
+    kernels.push(await kernelOf(blocks[index]!, n, m, d));
+    // The largest array there is; its inner products are all that is needed.
+    blocks[index] = new Float32Array();
   }
+  const influence: Float64Array[] = [];
+  for (const kernel of hessian === "joint" ? [joined(kernels)] : kernels) {
+    influence.push(await direct.influence(kernel, dampingFor(kernel, damping)));
+  }
+  return influence;
 }
 
-/** Adds one layer's compressed influence: the same with the columns `kept` only, through the r × r Hessian as the product does. */
-export async function addCompressedInfluence(
-  influence: Float64Array,
-  gradients: Float32Array,
-  n: number,
-  m: number,
-  width: number,
-  kept: Uint32Array,
-  layer: string,
-  rule: Damping,
-): Promise<void> {
-  const r = kept.length;
-  const compressed = new Float32Array((n + m) * r);
-  for (let row = 0; row < n + m; row++) {
-    for (let k = 0; k < r; k++) compressed[row * r + k] = gradients[row * width + kept[k]!]!;
-  }
-  const gram = await openGramAccumulator([{ offset: 0, r }], r);
-  await gram.add(compressed.subarray(0, n * r), n);
-  await gram.release();
-  const hessian = gram.sums[0]!.map((sum) => sum / n);
-  let trace = 0;
-  for (let i = 0; i < r; i++) trace += hessian[i * r + i]!;
-  const inverse = await invertDamped(layer, hessian, r, dampingOf(rule, trace, r, n) || 1);
-  const preconditioned = new Float64Array(r);
-  for (let query = 0; query < m; query++) {
-    const g = compressed.subarray((n + query) * r, (n + query + 1) * r);
-    for (let i = 0; i < r; i++) {
-      let sum = 0;
-      for (let j = 0; j < r; j++) sum += inverse[i * r + j]! * g[j]!;
-      preconditioned[i] = sum;
-    }
-    for (let row = 0; row < n; row++) {
-      let sum = 0;
-      for (let j = 0; j < r; j++) sum += compressed[row * r + j]! * preconditioned[j]!;
-      influence[query * n + row]! -= sum;
-    }
-  }
+/** The kernel of all layers together: inner products add up. */
+function joined(kernels: readonly Kernel[]): Kernel {
+  return {
+    n: kernels[0]?.n ?? 0,
+    m: kernels[0]?.m ?? 0,
+    width: kernels.reduce((sum, { width }) => sum + width, 0),
+    train: summed(kernels.map(({ train }) => train)),
+    cross: summed(kernels.map(({ cross }) => cross)),
+  };
 }

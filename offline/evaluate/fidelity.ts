@@ -2,26 +2,24 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
-import type { Manifest } from "../../src/core/manifest.ts";
+import { type Fidelity, fidelitySchema } from "../../src/core/manifest.ts";
 
-const fidelitySchema = z.object({
+const keptSchema = z.object({
   /** The gradient graph and the damping that were measured: of others it says nothing. */
   graphSha256: z.string(),
   damping: z.string(),
-  measured: z.record(z.string(), z.union([z.number(), z.string()])),
+  measured: fidelitySchema,
 });
-
-export type Fidelity = z.infer<typeof fidelitySchema>;
 
 const pathOf = (run: string) => join(run, "fidelity.json");
 
-export function writeFidelity(run: string, fidelity: Fidelity): void {
-  writeFileSync(pathOf(run), `${JSON.stringify(fidelity, null, 2)}\n`);
+export function writeFidelity(run: string, kept: z.infer<typeof keptSchema>): void {
+  writeFileSync(pathOf(run), `${JSON.stringify(kept, null, 2)}\n`);
 }
 
-/** What was measured of this graph with this damping; null when nothing was. */
-export function readFidelity(run: string, graphSha256: string, damping: string): Manifest["fidelity"] {
+/** What was measured of this graph with this damping; null when nothing was, or by an older version that measured other things. */
+export function readFidelity(run: string, graphSha256: string, damping: string): Fidelity | null {
   if (!existsSync(pathOf(run))) return null;
-  const fidelity = fidelitySchema.parse(JSON.parse(readFileSync(pathOf(run), "utf8")));
-  return fidelity.graphSha256 === graphSha256 && fidelity.damping === damping ? fidelity.measured : null;
+  const { success, data } = keptSchema.safeParse(JSON.parse(readFileSync(pathOf(run), "utf8")));
+  return success && data.graphSha256 === graphSha256 && data.damping === damping ? data.measured : null;
 }

@@ -1,9 +1,10 @@
 /** A method's influence on all queries of a prepared task, and how it compares with exact influence. */
 
 import { splitEqually } from "../../src/core/mask.ts";
+import { invertDamped, largestEigenvalue } from "../hessian/fit.ts";
 import { compressorOf } from "./compress/all.ts";
 import type { Projection } from "./compress/compressor.ts";
-import { compressedInfluence, direct, selfInfluence } from "./estimate/direct.ts";
+import { compressedHessian, compressedInfluence, direct, selfInfluence } from "./estimate/direct.ts";
 import { type DampingRule, type Estimator, type Kernel, kernelOf, lambdaOf, traceOf } from "./estimate/estimator.ts";
 import { everyNth } from "./gradients.ts";
 import { mean, overlapOfSmallest, spearman } from "./statistics.ts";
@@ -76,13 +77,43 @@ export async function compressedScores(
   const influence = new Float64Array(m * n);
   const own = new Float64Array(n);
   for (const { values, r } of layers) {
-    const part = await (r <= n
-      ? compressedInfluence(values, n, m, r, rule, withOwn)
-      : throughKernel(values, n, m, r, rule, withOwn));
+    const part = await layerScores(values, n, m, r, rule, withOwn);
     for (let k = 0; k < influence.length; k++) influence[k]! += part.influence[k]!;
     for (let i = 0; i < n; i++) own[i]! += part.own[i]!;
   }
   return { influence, own };
+}
+
+/** Their sum. */
+export function summed([first, ...others]: readonly Float64Array[]): Float64Array {
+  const total = Float64Array.from(first ?? []);
+  for (const other of others) for (let k = 0; k < total.length; k++) total[k]! += other[k]!;
+  return total;
+}
+
+/** λ_max/λ_min of a layer's H̃ + λI, to about 1 %, from the n training rows of its compressed gradients. */
+export async function conditionOf(
+  layer: string,
+  values: Float32Array,
+  n: number,
+  r: number,
+  rule: DampingRule,
+): Promise<number> {
+  const { hessian, damping } = await compressedHessian(values, n, r, rule);
+  const inverse = await invertDamped(layer, hessian, r, damping);
+  return (largestEigenvalue(hessian, r) + damping) * largestEigenvalue(inverse, r);
+}
+
+/** Of one layer, from its compressed gradients [n + m, r]: through the smaller of the two matrices. */
+export function layerScores(
+  values: Float32Array,
+  n: number,
+  m: number,
+  r: number,
+  rule: DampingRule,
+  withOwn = false,
+): Promise<Scores> {
+  return r <= n ? compressedInfluence(values, n, m, r, rule, withOwn) : throughKernel(values, n, m, r, rule, withOwn);
 }
 
 /** The same numbers through the n × n matrix. */
@@ -126,6 +157,7 @@ export interface Agreement extends Record<string, number> {
   "top-10 helpful": number;
   "top-10 harmful": number;
   "top-100 helpful": number;
+  "top-100 harmful": number;
 }
 
 /** Means over the queries. Both [m, n]. */
@@ -133,12 +165,14 @@ export function agreementOf(got: Float64Array, exact: Float64Array, n: number): 
   const rows = Array.from({ length: got.length / n }, (_, query) => {
     const a = got.subarray(query * n, (query + 1) * n);
     const b = exact.subarray(query * n, (query + 1) * n);
-    const negated = (values: Float64Array) => values.map((value) => -value);
+    const [minusA, minusB] = [a.map((value) => -value), b.map((value) => -value)];
+    const [ten, hundred] = [Math.min(10, n), Math.min(100, n)];
     return [
       spearman(a, b),
-      overlapOfSmallest(a, b, 10),
-      overlapOfSmallest(negated(a), negated(b), 10),
-      overlapOfSmallest(a, b, Math.min(100, n)),
+      overlapOfSmallest(a, b, ten),
+      overlapOfSmallest(minusA, minusB, ten),
+      overlapOfSmallest(a, b, hundred),
+      overlapOfSmallest(minusA, minusB, hundred),
     ];
   });
   const column = (at: number) => mean(rows.map((row) => row[at] ?? 0));
@@ -147,5 +181,6 @@ export function agreementOf(got: Float64Array, exact: Float64Array, n: number): 
     "top-10 helpful": column(1),
     "top-10 harmful": column(2),
     "top-100 helpful": column(3),
+    "top-100 harmful": column(4),
   };
 }

@@ -1,93 +1,117 @@
 /**
  * Verify: can the compressed influence of this build be trusted? Compares it with exact influence on a sample of the training
- * set small enough to allow that, and says how well self-influence finds labels that are known to be wrong.
+ * set small enough to allow that, and with what another seed, another R and the product's other compressors would give. Each of them
+ * is compiled and run as a build would do it.
  */
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { layerCompressor } from "../../src/core/compress.ts";
-import { FILES } from "../../src/core/manifest.ts";
+import { type Agreement, FILES, type Fidelity } from "../../src/core/manifest.ts";
 import { sampleWithoutReplacement } from "../../src/core/mask.ts";
 import { random } from "../../src/core/random.ts";
+import { type Config, configSchema } from "../command/config.ts";
+import type { StepProgress } from "../command/progress.ts";
 import type { Run } from "../command/run.ts";
 import { compileGradient } from "../compile/compile.ts";
-import { compileOptions, compileStep, modelPath } from "../compile/compiled.ts";
+import { type Compiled, compileOptions, compileStep, modelPath } from "../compile/compiled.ts";
 import type { Dataset } from "../dataset/dataset.ts";
 import { openDatasets } from "../dataset/open-datasets.ts";
-import { openGradientSession } from "../gradients/session.ts";
 import { readMetadata } from "../serve/query.ts";
-import { addCompressedInfluence, addExactInfluence } from "./exact.ts";
+import type { Examples } from "../train/train.ts";
+import { exactByLayer } from "./exact.ts";
 import { writeFidelity } from "./fidelity.ts";
-import { areaUnderCurve, mean, overlapOfSmallest, spearman } from "./statistics.ts";
+import { collectBlocks } from "./gradients.ts";
+import { agreementOf, conditionOf, layerScores, summed } from "./score.ts";
+import { areaUnderCurve, mean } from "./statistics.ts";
+import { fidelityReport, verdictOf } from "./trust.ts";
 
 /** Bytes of full gradients that the sample may take. */
 const SAMPLE_BYTES = 2e9;
+/** Other sizes that are tried, in units of the run's own R. */
+const SIZES = [0.25, 4];
+/** What a configuration may ask for. */
+const COMPRESSORS = configSchema.shape.compressor.unwrap().options;
 
-export interface Verification {
-  examples: number;
-  queries: number;
-  /** Means over the queries. */
-  spearman: number;
-  top10Helpful: number;
-  top10Harmful: number;
+export interface Verification extends Fidelity {
   /** AUC of self-influence, and of the loss alone, for the labels flipped on purpose; null where none are known. */
   selfInfluenceAuc: number | null;
   lossAuc: number | null;
-  /** What that means, for someone who has not read the paper. */
-  verdict: string;
   /** All of it, to print. */
   text: string;
 }
 
-/** Full gradients [rows, d] float32 of the given rows. */
-async function fullGradients(
-  graph: Uint8Array,
-  d: number,
-  parts: readonly { dataset: Dataset; rows: readonly number[] }[],
-  advance: (count: number) => void,
-): Promise<Float32Array> {
-  const session = await openGradientSession(graph);
-  const total = parts.reduce((sum, { rows }) => sum + rows.length, 0);
-  const gradients = new Float32Array(total * d);
-  let at = 0;
-  try {
-    for (const { dataset, rows } of parts) {
-      for (let first = 0; first < rows.length; first += 20) {
-        const batch = rows.slice(first, first + 20);
-        const { gradient } = await session.run(await dataset.feeds(batch));
-        if (!(gradient?.data instanceof Float32Array))
-          throw new Error("gradient.onnx: expected a float32 output named gradient");
-        gradients.set(gradient.data, at * d);
-        at += batch.length;
-        advance(batch.length);
-      }
-    }
-  } finally {
-    await session.release();
-  }
-  return gradients;
+/** The training examples and queries of the comparison. */
+interface Sample {
+  n: number;
+  m: number;
+  sets: Examples[];
 }
 
-const sorted = (n: number, count: number, seed: number | string, purpose: string) => [
-  ...sampleWithoutReplacement(n, Math.min(n, count), random(seed, purpose).below),
-];
+/** What compression makes of the sample, layer by layer. */
+interface Compression {
+  /** Influence by layer [m, n]; under a joint Hessian of all layers at once. */
+  layers: Float64Array[];
+  conditions: number[];
+}
 
-/** In plain words: how much of the true top ten is found, and what the rest of the ranking is worth. */
-function verdictOf(helpful: number, harmful: number, correlation: number): string {
-  const found = (10 * (helpful + harmful)) / 2;
-  const top =
-    found >= 8
-      ? "The top of the lists can be trusted"
-      : found >= 5
-        ? "The top of the lists is right more often than not"
-        : "Too few coordinates are kept for the lists to be trusted";
-  const tail =
-    correlation >= 0.8
-      ? "and so can the ranking below it"
-      : correlation >= 0.5
-        ? "the ranking below it is rough"
-        : "the ranking below it is noise";
-  const advice = found >= 8 ? "" : "; a larger r agrees better";
-  return `${top}: of the ten truly most influential examples ${found.toFixed(1)} are found on average, ${tail} (correlation ${correlation.toFixed(2)})${advice}.`;
+const rounded = (value: number) => Number(value.toFixed(3));
+
+/** Means over the queries of two influences [m, n]. */
+function agreementBetween(got: Float64Array, wanted: Float64Array, n: number): Agreement {
+  const found = agreementOf(got, wanted, n);
+  return {
+    spearman: rounded(found.spearman),
+    top10Helpful: rounded(found["top-10 helpful"]),
+    top10Harmful: rounded(found["top-10 harmful"]),
+    top100Helpful: rounded(found["top-100 helpful"]),
+    top100Harmful: rounded(found["top-100 harmful"]),
+  };
+}
+
+const sampled = (dataset: Dataset, count: number, seed: number | string, purpose: string): Examples => {
+  const rows = [...sampleWithoutReplacement(dataset.n, count, random(seed, purpose).below)];
+  return { n: count, feeds: (chosen) => dataset.feeds(chosen.map((row) => rows[row]!)) };
+};
+
+/** Compiles as a build with these settings would, in a folder that is gone afterwards. */
+async function compiledWith<Result>(run: Run, changes: Partial<Config>, use: (compiled: Compiled) => Promise<Result>) {
+  const scratch = join(run.folder, "scratch");
+  mkdirSync(scratch, { recursive: true });
+  const folder = mkdtempSync(join(run.folder, "verify-"));
+  const silent = { step: () => ({ advance: () => {}, done: () => {} }), skipped: () => {}, note: () => {} };
+  try {
+    // Files that were unpacked for the run, and their digests, serve here too.
+    symlinkSync(scratch, join(folder, "scratch"));
+    return await use(await compileStep({ ...run, config: { ...run.config, ...changes }, folder, progress: silent }));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Influence of the sample from its compressed gradients. `conditions` costs as much again. */
+async function compress(
+  { config }: Run,
+  { graph, mask, dimension }: Compiled,
+  { n, m, sets }: Sample,
+  advance: StepProgress["advance"],
+  withConditions = false,
+): Promise<Compression> {
+  const blocks = config.hessian === "joint" ? [{ layer: "all layers", offset: 0, r: dimension }] : mask;
+  const collected = await collectBlocks(graph, blocks, sets, advance);
+  const layers: Float64Array[] = [];
+  const conditions: number[] = [];
+  for (const [index, { layer, r }] of blocks.entries()) {
+    const values = collected.blocks[index]!;
+    layers.push((await layerScores(values, n, m, r, config.damping)).influence);
+    if (withConditions) conditions.push(await conditionOf(layer, values, n, r, config.damping));
+  }
+  return { layers, conditions };
+}
+
+/** R as the configuration would say it, `factor` times as large and at most d. */
+function scaled(config: Config, dimension: number, layers: readonly { d: number }[], factor: number) {
+  const d = layers.reduce((sum, layer) => sum + layer.d, 0);
+  if (config.r && "perLayer" in config.r) return { perLayer: Math.max(1, Math.round(config.r.perLayer * factor)) };
+  return { total: Math.min(d, Math.max(layers.length, Math.round(dimension * factor))) };
 }
 
 /** Runs the comparison. The run's compile step is made if it is missing; its index is read for the AUC when it is there. */
@@ -96,55 +120,94 @@ export async function verify(run: Run, examples: number, queryCount: number): Pr
   const compiled = await compileStep(run);
   const { train, queries } = await openDatasets(run, compiled);
   const d = compiled.layers.reduce((sum, layer) => sum + layer.d, 0);
-  const n = Math.min(examples, train.n);
   const asked = queries ?? train;
-  const m = Math.min(queryCount, asked.n);
+  const [n, m] = [Math.min(examples, train.n), Math.min(queryCount, asked.n)];
   if ((n + m) * d * 4 > SAMPLE_BYTES) {
     const most = Math.floor(SAMPLE_BYTES / (4 * d)) - m;
     throw new Error(
       `verify: ${n} examples of d = ${d} take ${((n + m) * d * 4) / 1e9} GB; pass --examples ${Math.max(most, 1)} or fewer`,
     );
   }
+  const sample: Sample = {
+    n,
+    m,
+    sets: [sampled(train, n, config.seed, "verify/train"), sampled(asked, m, config.seed, "verify/queries")],
+  };
+  const sizes = SIZES.map((factor) => scaled(config, compiled.dimension, compiled.layers, factor));
+  const others = COMPRESSORS.filter((kind) => kind !== config.compressor);
+  const graphs = 3 + sizes.length + others.length;
+  const progress = run.progress.step("verify", (n + m) * graphs, "gradients");
+
   const full = await compileGradient(modelPath(config), {
     ...compileOptions(config),
     r: { total: d },
     compressor: "uniform",
   });
-  const progress = run.progress.step("verify", n + m, "examples");
-  const gradients = await fullGradients(
-    full.graph,
-    d,
-    [
-      { dataset: train, rows: sorted(train.n, n, config.seed, "verify/train") },
-      { dataset: asked, rows: sorted(asked.n, m, config.seed, "verify/queries") },
-    ],
-    progress.advance,
-  );
-  const exact = new Float64Array(m * n);
-  const compressed = new Float64Array(m * n);
-  for (const [index, block] of full.mask.entries()) {
-    const span = [block.offset, block.offset + block.d] as const;
-    await addExactInfluence(exact, gradients, n, m, d, span, config.damping);
-    const own = compiled.mask[index]!;
-    const compress = layerCompressor(compiled.layers[index]!, own);
-    const rows = new Float32Array((n + m) * own.r);
-    for (let row = 0; row < n + m; row++) rows.set(compress(gradients, row * d + block.offset), row * own.r);
-    const all = Uint32Array.from({ length: own.r }, (_, position) => position);
-    await addCompressedInfluence(compressed, rows, n, m, own.r, all, block.layer, config.damping);
-  }
-  progress.done();
+  const exactLayers = await exactByLayer(full, sample, config, progress.advance);
+  const exact = summed(exactLayers);
+  const own = await compress(run, compiled, sample, progress.advance, true);
+  const influence = summed(own.layers);
+  const agreement = agreementBetween(influence, exact, n);
+  const other = (changes: Partial<Config>) =>
+    compiledWith(run, changes, async (made) => ({
+      dimension: made.dimension,
+      influence: summed((await compress(run, made, sample, progress.advance)).layers),
+    }));
 
-  const perQuery = Array.from({ length: m }, (_, query) => {
-    const a = compressed.subarray(query * n, (query + 1) * n);
-    const b = exact.subarray(query * n, (query + 1) * n);
-    const negated = (values: Float64Array) => values.map((value) => -value);
-    return {
-      spearman: spearman(a, b),
-      helpful: overlapOfSmallest(a, b, 10),
-      harmful: overlapOfSmallest(negated(a), negated(b), 10),
-    };
+  const again = await other({ seed: `${config.seed}/verify` });
+  const measuredSizes = [{ dimension: compiled.dimension, ...agreement }];
+  for (const r of sizes) {
+    const { dimension, influence: got } = await other({ r });
+    measuredSizes.push({ dimension, ...agreementBetween(got, exact, n) });
+  }
+  const measuredCompressors = [{ kind: String(config.compressor), ...agreement }];
+  for (const compressor of others) {
+    const { influence: got } = await other({ compressor });
+    measuredCompressors.push({ kind: compressor, ...agreementBetween(got, exact, n) });
+  }
+  const weights = exactLayers.map((values) => mean(Array.from(values, Math.abs)));
+  const total = weights.reduce((sum, weight) => sum + weight, 0) || 1;
+  const names = config.hessian === "joint" ? ["all layers"] : compiled.layers.map(({ name }) => name);
+  const measured = {
+    examples: n,
+    queries: m,
+    agreement,
+    betweenSeeds: agreementBetween(again.influence, influence, n),
+    sizes: measuredSizes
+      .filter(({ dimension }, at) => measuredSizes.findIndex((size) => size.dimension === dimension) === at)
+      .sort((a, b) => a.dimension - b.dimension),
+    compressors: measuredCompressors,
+    layers: names.map((name, index) => {
+      const layer = agreementBetween(own.layers[index]!, exactLayers[index]!, n);
+      return {
+        name,
+        share: rounded(weights[index]! / total),
+        spearman: layer.spearman,
+        top10Helpful: layer.top10Helpful,
+        condition: Number(own.conditions[index]!.toPrecision(3)),
+      };
+    }),
+  };
+  progress.done();
+  const fidelity: Fidelity = { verdict: verdictOf(measured), ...measured };
+  writeFidelity(run.folder, {
+    graphSha256: compiled.graphSha256,
+    damping: JSON.stringify(config.damping),
+    measured: fidelity,
   });
-  const index = join(run.folder, "index");
+  const auc = flippedAuc(join(run.folder, "index"));
+  const text = [
+    fidelityReport(fidelity, d),
+    "",
+    auc.text,
+    fidelity.verdict,
+    "build again to store this with the index",
+  ];
+  return { ...fidelity, selfInfluenceAuc: auc.selfInfluence, lossAuc: auc.loss, text: text.join("\n") };
+}
+
+/** How well self-influence and the loss find the labels that the index knows to be flipped. */
+function flippedAuc(index: string): { selfInfluence: number | null; loss: number | null; text: string } {
   const columns = existsSync(join(index, FILES.examples)) ? readMetadata(index, FILES.examples).columns : null;
   const flipped = columns?.flipped?.map(Boolean);
   const auc = (column: string, sign: number) => {
@@ -156,34 +219,10 @@ export async function verify(run: Run, examples: number, queryCount: number): Pr
         )
       : null;
   };
-  const report = {
-    examples: n,
-    queries: m,
-    spearman: mean(perQuery.map((query) => query.spearman)),
-    top10Helpful: mean(perQuery.map(({ helpful }) => helpful)),
-    top10Harmful: mean(perQuery.map(({ harmful }) => harmful)),
-    selfInfluenceAuc: auc("selfInfluence", -1),
-    lossAuc: auc("loss", 1),
-  };
-  const verdict = verdictOf(report.top10Helpful, report.top10Harmful, report.spearman);
-  const { selfInfluenceAuc: _, lossAuc: __, ...agreement } = report;
-  writeFidelity(run.folder, {
-    graphSha256: compiled.graphSha256,
-    damping: JSON.stringify(config.damping),
-    measured: {
-      ...Object.fromEntries(Object.entries(agreement).map(([name, value]) => [name, Number(value.toFixed(3))])),
-      verdict,
-    },
-  });
-  const text = [
-    `compressed (R = ${compiled.dimension}) against exact influence (d = ${d}), ${n} training examples, ${m} queries, means:`,
-    `  Spearman correlation over all examples   ${report.spearman.toFixed(3)}`,
-    `  top-10 overlap, helpful / harmful        ${report.top10Helpful.toFixed(3)} / ${report.top10Harmful.toFixed(3)}`,
-    report.selfInfluenceAuc === null
+  const [selfInfluence, loss] = [auc("selfInfluence", -1), auc("loss", 1)];
+  const text =
+    selfInfluence === null
       ? "no labels known to be wrong, or no index yet: no AUC"
-      : `AUC for the ${flipped?.filter(Boolean).length} flipped labels: self-influence ${report.selfInfluenceAuc.toFixed(4)}, loss alone ${report.lossAuc?.toFixed(4) ?? "–"}`,
-    verdict,
-    "build again to store this with the index",
-  ].join("\n");
-  return { ...report, verdict, text };
+      : `AUC for the ${flipped?.filter(Boolean).length} flipped labels: self-influence ${selfInfluence.toFixed(4)}, loss alone ${loss?.toFixed(4) ?? "–"}`;
+  return { selfInfluence, loss, text };
 }

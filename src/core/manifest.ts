@@ -39,6 +39,48 @@ export const layerSchema = z.object({
   trace: z.number().nonnegative(),
 });
 
+/** How two rankings of the training examples agree, means over the queries. */
+export const agreementSchema = z.object({
+  /** Rank correlation over all examples, −1 … 1. */
+  spearman: z.number(),
+  /** Share of the one's ten (hundred) most helpful, or most harmful, that are among the other's. */
+  top10Helpful: z.number(),
+  top10Harmful: z.number(),
+  top100Helpful: z.number(),
+  top100Harmful: z.number(),
+});
+export type Agreement = z.infer<typeof agreementSchema>;
+
+/** What `influence verify` measured: compressed against exact influence on a sample of the training set. */
+export const fidelitySchema = z.object({
+  /** What it means, in plain words. */
+  verdict: z.string(),
+  /** Training examples and queries of the sample. */
+  examples: z.int().positive(),
+  queries: z.int().positive(),
+  /** This index's compression against exact influence. */
+  agreement: agreementSchema,
+  /** The same with another seed, against this one: what differs is chance. */
+  betweenSeeds: agreementSchema,
+  /** The same compressor at other R, ascending, this one's among them. */
+  sizes: z.array(agreementSchema.extend({ dimension: z.int().positive() })),
+  /** Every compressor at this R, this one's first. */
+  compressors: z.array(agreementSchema.extend({ kind: z.string() })),
+  layers: z.array(
+    z.object({
+      name: z.string(),
+      /** The layer's part of all exact influence, by mean size: 0 … 1. */
+      share: z.number(),
+      /** Against the layer's own exact influence. */
+      spearman: z.number(),
+      top10Helpful: z.number(),
+      /** λ_max / λ_min of the damped Hessian on the sample. */
+      condition: z.number(),
+    }),
+  ),
+});
+export type Fidelity = z.infer<typeof fidelitySchema>;
+
 export const manifestSchema = z.object({
   format: z.literal(FORMAT),
   name: indexName,
@@ -60,7 +102,7 @@ export const manifestSchema = z.object({
   /** Names of the classes by label, when the dataset has them. */
   classes: z.array(z.string()).optional(),
   /** What `influence verify` measured, null until it has run. */
-  fidelity: z.record(z.string(), z.union([z.number(), z.string()])).nullable(),
+  fidelity: fidelitySchema.nullable(),
   /** Every file of this version but the manifest, by name. */
   files: z.record(z.string(), z.object({ bytes: count, sha256 })),
 });

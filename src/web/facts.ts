@@ -1,7 +1,7 @@
-/** What the index is: how many examples, how many coordinates, how it was made, how far it was verified. */
+/** What the index is: how many examples, how many coordinates, how it was made. */
 import type { IndexDescription } from "../schema.ts";
 import { byId, element, fill } from "./element.ts";
-import { columnName, counted, short } from "./wording.ts";
+import { counted } from "./wording.ts";
 
 export function showFacts(index: IndexDescription): void {
   const parameters = index.layers.reduce((sum, { d }) => sum + d, 0);
@@ -15,16 +15,7 @@ export function showFacts(index: IndexDescription): void {
     ["Loss", index.loss],
     ["Version", index.version],
   ];
-  const verified = Object.entries(index.fidelity ?? {}).map(([name, value]): [string, string] => [
-    columnName(name),
-    typeof value === "number" ? short(value) : value,
-  ]);
   const rows = (entries: [string, string][]) =>
     entries.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value)));
-  fill(
-    byId("facts"),
-    element("dl", {}, ...rows(facts)),
-    verified.length > 0 && element("h3", {}, "Measured against exact influence"),
-    verified.length > 0 && element("dl", {}, ...rows(verified)),
-  );
+  fill(byId("facts"), element("dl", {}, ...rows(facts)));
 }

@@ -5,6 +5,7 @@ import { showFacts } from "./facts.ts";
 import { createPicker, type Picker } from "./picker.ts";
 import { askInfluence, readIndex, readIndexes } from "./requests.ts";
 import { announcement, loadingResult, result } from "./result.ts";
+import { showTrust } from "./trust.ts";
 
 const TOP_K = 10;
 
@@ -51,6 +52,7 @@ async function openIndex(wanted: string | null): Promise<void> {
   byId("index-choice").hidden = indexes.length < 2;
   const index = await readIndex(name);
   showFacts(index);
+  showTrust(index);
   const picker = createPicker(index, (query) => {
     location.hash = addressOf(name, query);
   });

@@ -65,7 +65,18 @@ test("opens with the worst misclassified digit and its neighbours, all images th
     /^(Search \S+ ms · )?(Server \S+ ms · )?Round trip \S+ ms$/i,
   );
   expect(await page.locator("#facts").textContent()).toContain("32 of 1,100");
-  expect(await page.locator("#facts").textContent()).toContain("0.91");
+  const trust = page.locator("#trust");
+  expect(await trust.locator(".verdict").textContent()).toBe(
+    "R = 32 is enough (9.1 of ten), R = 8 is not (4.0 of ten). compressor: grid does worse.",
+  );
+  expect(await trust.locator("code").allTextContents()).toEqual(["compressor: grid"]);
+  const lines = await trust.locator("table").first().locator("tbody tr").allInnerTexts();
+  expect(lines.map((line) => line.split("\t"))).toEqual([
+    ["This index", "9.1", "0.91"],
+    ["dropout, R = 8", "4.0", "0.40"],
+    ["grid, same R", "3.0", "0.30"],
+    ["Two seeds with each other", "7.2", "0.72"],
+  ]);
 });
 
 test("shows what the API answers: order, signs, bars on one scale, mislabeled ones with the truth", async () => {

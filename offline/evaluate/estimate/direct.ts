@@ -2,6 +2,7 @@
  * The damped inverse itself: influence = −g_qᵀ (H + λI)⁻¹ g_i (eq. 1 of arXiv 2509.15651 with full gradients, "Orig"; eq. 4 with
  * compressed ones). Through K/n + λI, n × n, or through H̃ + λI, r × r: the same numbers.
  */
+import { positiveDefiniteInverse } from "../../hessian/blocked-cholesky.ts";
 import { cholesky, inverseFromFactor, solveWithFactor } from "../../hessian/cholesky.ts";
 import { openGramAccumulator } from "../../hessian/matrix.ts";
 import { product64, THREADS } from "../product.ts";
@@ -9,15 +10,10 @@ import { type DampingRule, dampedKernel, type Estimator, type Kernel, lambdaOf }
 
 export const direct: Estimator = {
   name: "exact",
-  influence: (kernel, damping) => {
+  influence: async (kernel, damping) => {
     const { n, m, cross } = kernel;
-    const factor = cholesky(dampedKernel(kernel, damping), n);
-    const influence = new Float64Array(m * n);
-    for (let query = 0; query < m; query++) {
-      const solved = solveWithFactor(factor, n, cross.slice(query * n, (query + 1) * n));
-      for (let i = 0; i < n; i++) influence[query * n + i] = -solved[i]!;
-    }
-    return influence;
+    const inverse = await positiveDefiniteInverse(dampedKernel(kernel, damping), n, THREADS);
+    return (await product64(cross, inverse, [m, n, n])).map((value) => -value);
   },
 };
 
@@ -37,6 +33,17 @@ export function effectiveRank(kernel: Kernel, damping: number): number {
   return rank;
 }
 
+/** H̃ [r, r] of the n training rows of compressed gradients [≥ n, r], and its λ. */
+export async function compressedHessian(values: Float32Array, n: number, r: number, rule: DampingRule) {
+  const gram = await openGramAccumulator([{ offset: 0, r }], r, THREADS);
+  await gram.add(values.subarray(0, n * r), n);
+  await gram.release();
+  const hessian = gram.sums[0]!.map((sum) => sum / n);
+  let trace = 0;
+  for (let i = 0; i < r; i++) trace += hessian[i * r + i]!;
+  return { hessian, damping: lambdaOf(rule, trace, r, n) };
+}
+
 /**
  * Influence [m, n] of one layer from compressed gradients [n + m, r], through the r × r matrix; and, `withOwn`, self-influence [n]
  * (else zeros), which takes the whole inverse where the queries take one solution each.
@@ -49,13 +56,7 @@ export async function compressedInfluence(
   rule: DampingRule,
   withOwn = true,
 ): Promise<{ influence: Float64Array; own: Float64Array }> {
-  const gram = await openGramAccumulator([{ offset: 0, r }], r, THREADS);
-  await gram.add(values.subarray(0, n * r), n);
-  await gram.release();
-  const hessian = gram.sums[0]!.map((sum) => sum / n);
-  let trace = 0;
-  for (let i = 0; i < r; i++) trace += hessian[i * r + i]!;
-  const damping = lambdaOf(rule, trace, r, n);
+  const { hessian, damping } = await compressedHessian(values, n, r, rule);
   for (let i = 0; i < r; i++) hessian[i * r + i]! += damping;
   const factor = cholesky(hessian, r);
   const wide = Float64Array.from(values.subarray(0, (n + m) * r));

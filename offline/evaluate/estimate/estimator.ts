@@ -25,11 +25,12 @@ export interface Estimator {
   influence(kernel: Kernel, damping: number): Float64Array | Promise<Float64Array>;
 }
 
-/** A rule of `fit`, or λ_l = κ·tr(H_l). */
-export type DampingRule = Extract<Damping, string> | { trace: number };
+/** What `fit` takes, or λ_l = κ·tr(H_l). */
+export type DampingRule = Damping | { trace: number };
 
 export function lambdaOf(rule: DampingRule, trace: number, width: number, n: number): number {
-  const damping = typeof rule === "string" ? dampingOf(rule, trace, width, n) : rule.trace * trace;
+  const relative = typeof rule === "object" && "trace" in rule;
+  const damping = relative ? rule.trace * trace : dampingOf(rule, trace, width, n);
   return damping || 1;
 }
 
@@ -37,7 +38,10 @@ export function lambdaOf(rule: DampingRule, trace: number, width: number, n: num
 export const dampingFor = (kernel: Kernel, rule: DampingRule): number =>
   lambdaOf(rule, traceOf(kernel), kernel.width, kernel.n);
 
-export const nameOfRule = (rule: DampingRule): string => (typeof rule === "string" ? rule : `${rule.trace}·tr`);
+export function nameOfRule(rule: DampingRule): string {
+  if (typeof rule !== "object") return String(rule);
+  return "trace" in rule ? `${rule.trace}·tr` : `${rule.factor} × ${rule.rule}`;
+}
 
 /** tr(H) = tr(K)/n. */
 export function traceOf({ train, n }: Pick<Kernel, "train" | "n">): number {
