@@ -1,12 +1,11 @@
 /** The order of the steps, and its only owner: compile → collect (or import) → fit → index → publish. */
-import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { FORMAT } from "../../src/core/manifest.ts";
 import type { Layer, MaskBlock } from "../../src/core/mask.ts";
 import { type Compiled, compileStep } from "../compile/compiled.ts";
 import type { Dataset } from "../dataset/dataset.ts";
-import { digestOf, openDatasets } from "../dataset/open-datasets.ts";
+import { digestOf, digestOfColumns, openDatasets } from "../dataset/open-datasets.ts";
 import { readFidelity } from "../evaluate/fidelity.ts";
 import { BATCH_FILE, chooseBatch } from "../gradients/batch-size.ts";
 import { collect, missingShards, readShards, shardCount } from "../gradients/collect.ts";
@@ -31,8 +30,6 @@ export interface Collected {
   train: Dataset;
   queries: Dataset | null;
 }
-
-const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
 
 /** True when every split brings its own gradients. */
 function isImport(config: Config): boolean {
@@ -81,8 +78,8 @@ export async function collectStep(run: Run): Promise<Collected> {
     "collect",
     {
       ...settings,
-      train: await digestOf(run, config.train),
-      queries: config.queries ? await digestOf(run, config.queries) : null,
+      train: digestOf(run, config.train),
+      queries: config.queries ? digestOf(run, config.queries) : null,
       batch: run.memory === undefined ? config.batch : `for ${run.memory} bytes`,
       shard: config.shard,
       onNan,
@@ -101,6 +98,7 @@ export async function collectStep(run: Run): Promise<Collected> {
         ["queries", queries],
       ] as const)
     : ([["train", train]] as const);
+  for (const [, dataset] of splits) await dataset.checkIds();
   const total = splits.reduce((sum, [, { n }]) => sum + n, 0);
   const progress = run.progress.step("collect", Math.ceil(total / worker.of), "examples");
   const skipped: string[] = [];
@@ -175,7 +173,7 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
     name: config.name,
     title: config.title,
     classes: JSON.stringify(config.classes ?? null),
-    columns: sha256(JSON.stringify([await train.columns(), queries ? await queries.columns() : null])),
+    columns: await digestOfColumns(queries ? [train, queries] : [train]),
   };
   const step = beginStep(run.folder, "index", settings, true);
   if (step.finished) {

@@ -1,4 +1,5 @@
 /** What a running job says: one bar a step on a terminal, plain lines elsewhere, JSON events for machines. */
+import { readFileSync } from "node:fs";
 import { MultiBar, type SingleBar } from "cli-progress";
 
 export type Output = "terminal" | "lines" | "json";
@@ -18,8 +19,16 @@ export interface Progress {
 
 const seconds = (from: number) => (performance.now() - from) / 1000;
 const rate = (count: number, elapsed: number) => (elapsed > 0 ? count / elapsed : 0);
-/** Peak resident memory of this process, MB of 10⁶ bytes. */
-export const peakMegabytes = (): number => (process.resourceUsage().maxRSS * 1024) / 1e6;
+
+/**
+ * Peak resident memory of this process, MB of 10⁶ bytes. On Linux the kernel's own mark of this address space: what getrusage
+ * gives begins with the peak of the process that started this one.
+ */
+export function peakMegabytes(): number {
+  const mark =
+    process.platform === "linux" ? /VmHWM:\s*(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8")) : null;
+  return ((mark ? Number(mark[1]) : process.resourceUsage().maxRSS) * 1024) / 1e6;
+}
 
 /** Progress on standard error, so that standard output holds only results. */
 export function progressTo(output: Output): Progress {
@@ -48,26 +57,32 @@ export function progressTo(output: Output): Progress {
       const figures = () => {
         const elapsed = seconds(started);
         const speed = rate(count, elapsed);
-        return { elapsed, speed, left: speed > 0 ? (total - count) / speed : 0, memory: Math.round(peakMegabytes()) };
+        return { elapsed, speed, left: speed > 0 ? (total - count) / speed : 0 };
       };
+      let lastUpdate = 0;
       return {
         advance: (more) => {
           count += more;
-          const { speed, left, memory } = figures();
-          bar?.update(Math.round(count), { speed: Math.round(speed), memory });
+          const { speed, left } = figures();
+          if (bar && performance.now() - lastUpdate > 100) {
+            lastUpdate = performance.now();
+            bar.update(Math.round(count), { speed: Math.round(speed), memory: Math.round(peakMegabytes()) });
+          }
           if (output !== "terminal" && performance.now() - lastLine > 5000) {
             lastLine = performance.now();
             if (output === "json")
               event({ event: "progress", step: name, count, total, unit, perSecond: speed, secondsLeft: left });
             else
               say(
-                `${name.padEnd(8)} ${Math.round(count)}/${total} ${unit}, ${Math.round(speed)}/s, ${Math.ceil(left)} s left, peak ${memory} MB`,
+                `${name.padEnd(8)} ${Math.round(count)}/${total} ${unit}, ${Math.round(speed)}/s, ${Math.ceil(left)} s left, peak ${Math.round(peakMegabytes())} MB`,
               );
           }
         },
         done: (note) => {
+          const { elapsed, speed } = figures();
+          const memory = Math.round(peakMegabytes());
+          bar?.update(Math.round(count), { speed: Math.round(speed), memory });
           bars?.stop();
-          const { elapsed, speed, memory } = figures();
           if (output === "json") {
             event({
               event: "done",

@@ -138,7 +138,7 @@ async function calibration(run: Run, model: string, options: CompileOptions): Pr
     const { loss } = await session.run(await train.feeds([row]));
     if (Number.isFinite(Number(loss?.data[0]))) finite.push(row);
     else if (run.onNan === "fail")
-      throw new Error(`example ${train.id(row)}: its loss is not finite; ${NOT_FINITE_ADVICE}`);
+      throw new Error(`example ${await train.ids([row])}: its loss is not finite; ${NOT_FINITE_ADVICE}`);
   }
   await session.release();
   const again = finite.length > 0 ? await calibrate(model, options, batchesOf(train, finite, config.batch)) : null;
@@ -199,7 +199,7 @@ async function checkOnExamples(run: Run, compiled: CompiledGradient, classes: nu
   const finite = rows.filter((row) => values.subarray(row * dimension, (row + 1) * dimension).every(Number.isFinite));
   if (finite.length === 0)
     throw new Error(
-      `example ${train.id(0)}: its gradient is not finite, nor is that of the next ${rows.length - 1}; check the dataset and the model`,
+      `example ${await train.ids([0])}: its gradient is not finite, nor is that of the next ${rows.length - 1}; check the dataset and the model`,
     );
   await selfCheck(compiled, await train.feeds(finite.slice(0, CHECKED)));
 }
@@ -213,9 +213,7 @@ export async function compileStep(run: Run): Promise<Compiled> {
     ...Object.fromEntries(
       Object.entries(options).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : value]),
     ),
-    ...(CALIBRATED.has(config.compressor)
-      ? { calibrate: config.calibrate, train: await digestOf(run, config.train) }
-      : {}),
+    ...(CALIBRATED.has(config.compressor) ? { calibrate: config.calibrate, train: digestOf(run, config.train) } : {}),
   };
   let step = beginStep(run.folder, "compile", settings, true);
   if (step.finished) run.progress.skipped("compile", "already done");

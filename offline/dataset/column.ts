@@ -1,5 +1,6 @@
 /** What a dataset file offers: columns that are read row by row, so that no file need fit in memory. */
 import { fstatSync, openSync, readSync } from "node:fs";
+import type { Metadata } from "../../src/core/manifest.ts";
 
 export type Numbers =
   | Uint8Array
@@ -25,8 +26,8 @@ export interface NumberColumn {
   n: number;
   /** Extents of one row; [] for a scalar. */
   extents: number[];
-  /** The given rows, one after another. */
-  read(rows: readonly number[]): Promise<Numbers>;
+  /** The given rows, one after another; in `scratch` where that is large enough, until it is used again. */
+  read(rows: readonly number[], scratch?: ArrayBuffer): Promise<Numbers>;
 }
 
 /** Values of any kind: text, numbers, lists whose lengths differ. */
@@ -38,6 +39,25 @@ export interface ValueColumn {
 }
 
 export type Column = NumberColumn | ValueColumn;
+
+/** A value as the index shows it. */
+export type Cell = Metadata["columns"][string][number];
+
+function cellOf(value: Value): Cell {
+  if (typeof value === "bigint") return Number(value);
+  return typeof value === "object" && value !== null ? JSON.stringify(value) : value;
+}
+
+/** The given rows as the index shows them: of a nested value its JSON. */
+export async function cellsOf(column: Column, rows: readonly number[]): Promise<Cell[]> {
+  return column.kind === "values" ? (await column.read(rows)).map(cellOf) : Array.from(await column.read(rows), Number);
+}
+
+/** Rows 0 … n − 1, some at a time. */
+export function* rowRanges(n: number, size = 256): Generator<number[]> {
+  for (let first = 0; first < n; first += size)
+    yield Array.from({ length: Math.min(size, n - first) }, (_, at) => first + at);
+}
 
 const ARRAYS = {
   bool: Uint8Array,
@@ -68,6 +88,12 @@ export function openFile(path: string): { descriptor: number; size: number } {
 /** Reads exactly `length` bytes. Throws an Error that names the file when it ends before. */
 export function readExactly(path: string, descriptor: number, position: number, length: number): Uint8Array {
   const bytes = new Uint8Array(length);
+  readInto(path, descriptor, position, bytes);
+  return bytes;
+}
+
+function readInto(path: string, descriptor: number, position: number, bytes: Uint8Array): void {
+  const { length } = bytes;
   for (let done = 0; done < length; ) {
     const got = readSync(descriptor, bytes, done, Math.min(length - done, 1 << 30), position + done);
     if (got === 0)
@@ -76,7 +102,6 @@ export function readExactly(path: string, descriptor: number, position: number, 
       );
     done += got;
   }
-  return bytes;
 }
 
 /** Where an array of numbers lies in a file. */
@@ -110,15 +135,17 @@ export function rawColumn({ path, array, descriptor, start, type, shape, size }:
     name,
     n,
     extents,
-    read: async (rows) => {
-      const bytes = new Uint8Array(rows.length * stride);
+    read: async (rows, scratch) => {
+      const length = rows.length * stride;
+      const bytes =
+        scratch && scratch.byteLength >= length ? new Uint8Array(scratch, 0, length) : new Uint8Array(length);
       for (let first = 0; first < rows.length; ) {
         let end = first + 1;
         while (end < rows.length && rows[end] === rows[end - 1]! + 1) end++;
-        bytes.set(readExactly(path, descriptor, start + rows[first]! * stride, (end - first) * stride), first * stride);
+        readInto(path, descriptor, start + rows[first]! * stride, bytes.subarray(first * stride, end * stride));
         first = end;
       }
-      return new Numbers(bytes.buffer);
+      return new Numbers(bytes.buffer, 0, rows.length * width);
     },
   };
 }

@@ -1,11 +1,10 @@
 /** A dataset as the steps see it: model inputs and targets of any rows, with ids, columns and images. */
-import { readFileSync } from "node:fs";
 import type { Tensor } from "onnxruntime-node";
-import * as z from "zod";
-import type { Metadata } from "../../src/core/manifest.ts";
 import { type ColumnFile, type Config, configured, type SplitConfig } from "../command/config.ts";
 import type { TensorSpec } from "../compile/tensor-spec.ts";
-import type { Column, NumberColumn, Value } from "./column.ts";
+import { type Cell, type Column, cellsOf, type NumberColumn } from "./column.ts";
+import { checkUnique } from "./ids.ts";
+import { flipLabels, type Labels, readLabels } from "./labels.ts";
 import { openColumn } from "./open-column.ts";
 import { openRagged, type Ragged } from "./ragged.ts";
 import { padded, tensorOf } from "./tensors.ts";
@@ -18,24 +17,28 @@ export interface Image {
   pixels: Uint8Array;
 }
 
+/** What the index shows of each example under one name. */
+export interface ShownColumn {
+  name: string;
+  read(rows: readonly number[]): Promise<Cell[]>;
+}
+
 export interface Dataset {
   n: number;
   /** Gradients computed elsewhere, when the split gives them. */
   gradients: Column | null;
-  id(row: number): string;
+  ids(rows: readonly number[]): Promise<string[]>;
+  /** Throws an Error that names both rows when an id occurs twice. Reads them all: once, before anything is collected. */
+  checkIds(): Promise<void>;
   /** Feeds for gradient.onnx: the model's inputs and `target` of the given rows, in their order. */
   feeds(rows: readonly number[]): Promise<Record<string, Tensor>>;
   /** The given rows in the order to batch them: by length where lengths differ, so that little is padding. */
   order(rows: readonly number[]): Promise<number[]>;
   /** Columns for the index: the configured ones, `label` where the target is one integer, `flipped` and `was`. */
-  columns(): Promise<Metadata["columns"]>;
+  columns: ShownColumn[];
   /** The picture of a row; null when the dataset has none. */
   image: ((row: number) => Promise<Image>) | null;
 }
-
-const flippedSchema = z.object({
-  flipped: z.array(z.object({ index: z.int().nonnegative(), was: z.int(), label: z.int() })),
-});
 
 /** An input or target: fixed extents, lists to pad, or derived from another input. */
 type Source =
@@ -76,18 +79,12 @@ function sourceOf(
 }
 
 const isInteger = (type: string) => type.startsWith("int") || type.startsWith("uint");
-const plain = (value: Value) =>
-  (typeof value === "bigint" ? Number(value) : Array.isArray(value) ? JSON.stringify(value) : value) as
-    | string
-    | number
-    | boolean
-    | null;
 
 /**
  * Opens a split of the configured dataset for a model with the given inputs. `classes`: how many labels the loss can tell
  * apart (null: unknown). `scratch`: a folder for unpacked files and remembered digests.
- * Throws an Error that names file or field when files are missing, lengths differ, extents do not fit the model, a label is
- * out of range, or an id occurs twice.
+ * Throws an Error that names file or field when files are missing, lengths differ, extents do not fit the model, or a label
+ * is out of range.
  */
 export async function openDataset(
   config: Config,
@@ -146,32 +143,20 @@ export async function openDataset(
   }
   const n = Math.min(first.n, split.limit ?? first.n);
   if (n === 0) throw new Error(`${first.name}: the dataset is empty; expected at least one example`);
-  const all = Array.from({ length: n }, (_, row) => row);
-  const valuesOf = async (column: Column): Promise<(string | number | boolean | null)[]> =>
-    column.kind === "values" ? (await column.read(all)).map(plain) : Array.from(await column.read(all), Number);
+  const ids = async (rows: readonly number[]): Promise<string[]> =>
+    idColumn
+      ? (await cellsOf(idColumn, rows)).map(String)
+      : rows.map((row) => `${split.idPrefix}${String(row).padStart(5, "0")}`);
 
-  const ids = idColumn ? (await valuesOf(idColumn)).map(String) : null;
-  if (ids) {
-    const seen = new Map<string, number>();
-    ids.forEach((id, row) => {
-      const before = seen.get(id);
-      if (before !== undefined)
-        throw new Error(
-          `${idColumn?.name}: expected unique ids, got ${JSON.stringify(id)} in rows ${before} and ${row}`,
-        );
-      seen.set(id, row);
-    });
-  }
-  const id = (row: number) => ids?.[row] ?? `${split.idPrefix}${String(row).padStart(5, "0")}`;
-
-  const labels = target ? await readLabels(sources.get(target.name)!, target, all) : null;
-  const changed: Metadata["columns"] =
-    labels && split.flipped !== undefined ? flip(labels, configured(config, split.flipped)) : {};
+  const labels = target ? await labelsOf(sources.get(target.name)!, target, n) : null;
+  const changed =
+    labels && split.flipped !== undefined ? flipLabels(labels, configured(config, split.flipped)) : undefined;
   if (labels && classes !== null) {
     const wrong = labels.findIndex((value) => value < 0 || value >= classes);
     if (wrong >= 0) {
+      const [id] = await ids([wrong]);
       throw new Error(
-        `example ${id(wrong)}: expected a label of 0 … ${classes - 1}, as many as the model has outputs, got ${labels[wrong]}`,
+        `example ${id}: expected a label of 0 … ${classes - 1}, as many as the model has outputs, got ${labels[wrong]}`,
       );
     }
   }
@@ -183,13 +168,12 @@ export async function openDataset(
 
   return {
     n,
-    id,
-    gradients,
-    columns: async () => {
-      const shown: Metadata["columns"] = {};
-      for (const [name, column] of columns) shown[name] = await valuesOf(column);
-      return { ...shown, ...(labels ? { label: labels } : {}), ...changed };
+    ids,
+    checkIds: async () => {
+      if (idColumn) await checkUnique(idColumn, n);
     },
+    gradients,
+    columns: shownColumns(columns, labels, changed),
     order: async (rows) => {
       const [longest] = raggeds;
       if (!longest) return [...rows];
@@ -237,29 +221,32 @@ export async function openDataset(
   };
 }
 
-/** The labels of all rows, where the target is one integer an example. */
-async function readLabels(source: Source, target: TensorSpec, all: readonly number[]): Promise<number[] | null> {
-  if (!isInteger(target.type) || target.shape.length !== 1) return null;
-  if (source.kind === "fixed") return Array.from(await source.column.read(all), Number);
-  if (source.kind === "ragged") return (await source.ragged.read(all)).map(([label]) => label ?? -1);
-  return null;
+/** The labels, where the target is one integer an example. */
+async function labelsOf(source: Source, target: TensorSpec, n: number): Promise<Labels | null> {
+  if (!isInteger(target.type) || target.shape.length !== 1 || source.kind === "derived") return null;
+  if (source.kind === "fixed") return readLabels(source.column.name, n, (rows) => source.column.read(rows));
+  const { ragged } = source;
+  return readLabels(ragged.name, n, async (rows) => {
+    const lists = await ragged.read(rows);
+    ragged.forget();
+    return lists.map(([label]) => label ?? -1);
+  });
 }
 
-/** Changes labels in place as the file says; returns what they were. */
-function flip(labels: number[], path: string): Metadata["columns"] {
-  const flipped: boolean[] = new Array(labels.length).fill(false);
-  const was = [...labels];
-  for (const change of flippedSchema.parse(JSON.parse(readFileSync(path, "utf8"))).flipped) {
-    if (change.index >= labels.length) continue;
-    if (labels[change.index] !== change.was) {
-      throw new Error(
-        `${path}: index ${change.index}: expected the label ${change.was}, the dataset has ${labels[change.index]}`,
-      );
-    }
-    labels[change.index] = change.label;
-    flipped[change.index] = true;
+/** The configured columns, `label`, and of labels changed on purpose `flipped` and `was`. */
+function shownColumns(
+  configured: Map<string, Column>,
+  labels: Labels | null,
+  changed: Map<number, number> | undefined,
+): ShownColumn[] {
+  const shown = new Map<string, ShownColumn["read"]>();
+  for (const [name, column] of configured) shown.set(name, (rows) => cellsOf(column, rows));
+  if (labels) shown.set("label", async (rows) => rows.map((row) => labels[row]!));
+  if (labels && changed) {
+    shown.set("flipped", async (rows) => rows.map((row) => changed.has(row)));
+    shown.set("was", async (rows) => rows.map((row) => changed.get(row) ?? labels[row]!));
   }
-  return { flipped, was };
+  return Array.from(shown, ([name, read]) => ({ name, read }));
 }
 
 async function picture(column: NumberColumn, shape: readonly number[], divideBy: number, row: number): Promise<Image> {

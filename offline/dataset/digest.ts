@@ -1,23 +1,22 @@
 /** What a dataset is, as one number. */
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import * as z from "zod";
 import { type ColumnFile, type Config, configured, type SplitConfig } from "../command/config.ts";
+import { digestOfFile } from "../index/index-files.ts";
 import { filesOf } from "./open-column.ts";
 
 const memorySchema = z.record(z.string(), z.object({ size: z.number(), mtimeMs: z.number(), sha256: z.string() }));
 
 /** The sha256 of a file, remembered by path, size and time of change, so that a large file is read for it only once. */
-async function digestOfFile(path: string, memoryPath: string): Promise<string> {
+function rememberedDigest(path: string, memoryPath: string): string {
   const memory = existsSync(memoryPath) ? memorySchema.parse(JSON.parse(readFileSync(memoryPath, "utf8"))) : {};
   if (!existsSync(path)) throw new Error(`no such dataset file: ${path}`);
   const { size, mtimeMs } = statSync(path);
   const known = memory[path];
   if (known?.size === size && known.mtimeMs === mtimeMs) return known.sha256;
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk);
-  const sha256 = hash.digest("hex");
+  const { sha256 } = digestOfFile(path);
   mkdirSync(dirname(memoryPath), { recursive: true });
   writeFileSync(memoryPath, JSON.stringify({ ...memory, [path]: { size, mtimeMs, sha256 } }));
   return sha256;
@@ -27,7 +26,7 @@ async function digestOfFile(path: string, memoryPath: string): Promise<string> {
  * sha256 of everything that determines a split's gradients and ids: the files' contents and how they are read. Columns that
  * are only shown do not count.
  */
-export async function digestOfSplit(config: Config, split: SplitConfig, scratch: string): Promise<string> {
+export function digestOfSplit(config: Config, split: SplitConfig, scratch: string): string {
   const entries = [...Object.values(split.inputs), split.target, split.ids, split.gradients].filter(
     (entry): entry is ColumnFile => entry !== undefined && "file" in entry,
   );
@@ -37,7 +36,7 @@ export async function digestOfSplit(config: Config, split: SplitConfig, scratch:
   ]);
   if (split.flipped !== undefined) paths.push(configured(config, split.flipped));
   const hash = createHash("sha256");
-  for (const path of [...new Set(paths)].sort()) hash.update(await digestOfFile(path, join(scratch, "digests.json")));
+  for (const path of [...new Set(paths)].sort()) hash.update(rememberedDigest(path, join(scratch, "digests.json")));
   const { columns: _, image: __, ...determining } = split;
   // Where the files lie does not count, only what they hold.
   return hash

@@ -1,8 +1,10 @@
 /** The configured datasets, opened for a model's inputs or for gradients computed elsewhere. */
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import type { SplitConfig } from "../command/config.ts";
 import type { Run } from "../command/run.ts";
 import type { TensorSpec } from "../compile/tensor-spec.ts";
+import { rowRanges } from "./column.ts";
 import { type Dataset, openDataset } from "./dataset.ts";
 import { digestOfSplit } from "./digest.ts";
 
@@ -17,8 +19,20 @@ export interface Wanted {
 const scratchOf = (run: Run) => join(run.folder, "scratch");
 
 /** sha256 of what determines a split's gradients. */
-export function digestOf(run: Run, split: SplitConfig): Promise<string> {
+export function digestOf(run: Run, split: SplitConfig): string {
   return digestOfSplit(run.config, split, scratchOf(run));
+}
+
+/** sha256 of what the index shows of each example. */
+export async function digestOfColumns(datasets: readonly Dataset[]): Promise<string> {
+  const hash = createHash("sha256");
+  for (const { n, columns } of datasets) {
+    for (const { name, read } of columns) {
+      hash.update(JSON.stringify([n, name]));
+      for (const rows of rowRanges(n)) hash.update(JSON.stringify(await read(rows)));
+    }
+  }
+  return hash.digest("hex");
 }
 
 export function openSplit(run: Run, split: SplitConfig, wanted: Wanted | null): Promise<Dataset> {

@@ -6,7 +6,7 @@ import type { InferenceSession, Tensor } from "onnxruntime-node";
 import type { StepProgress } from "../command/progress.ts";
 import type { Dataset } from "../dataset/dataset.ts";
 import { type Device, openGradientSession } from "./session.ts";
-import { emptyShard, readShard, type ShardRows, shardName, writeShard } from "./shard.ts";
+import { emptied, emptyShard, readShard, type ShardRows, shardName, writeShard } from "./shard.ts";
 
 /** Which of the shards a worker makes: those whose number modulo `of` is `index`. */
 export interface Worker {
@@ -71,17 +71,22 @@ export async function makeShards(
   fill: (shard: ShardRows) => Promise<void>,
 ): Promise<void> {
   const { worker, shardsBefore } = plan;
+  // One for all shards: memory that is let go is not given back at once.
+  let room: ShardRows | undefined;
+  let scratch: ArrayBuffer | undefined;
   for (let index = 0; index < shardCount(n, plan); index++) {
     if ((shardsBefore + index) % worker.of !== worker.index) continue;
     const path = join(folder, shardName(plan.split, index));
     const first = index * plan.shard;
     const rows = Math.min(plan.shard, n - first);
     if (existsSync(path)) {
-      readShard(path, key);
+      const { gradients } = readShard(path, key, scratch);
+      if (gradients.buffer instanceof ArrayBuffer) scratch ??= gradients.buffer;
       progress.advance(rows);
       continue;
     }
-    const shard = emptyShard(first, rows, plan.dimension);
+    room ??= emptyShard(first, rows, plan.dimension);
+    const shard = emptied(room, first, rows);
     await fill(shard);
     writeShard(path, shard, key);
   }
@@ -120,7 +125,7 @@ export async function collect(
       };
       const ended = await Promise.allSettled(Array.from({ length: threads }, work));
       for (const end of ended) if (end.status === "rejected") throw end.reason;
-      skipped.push(...leaveOutNonFinite(shard, dataset, plan.onNan));
+      skipped.push(...(await leaveOutNonFinite(shard, dataset, plan.onNan)));
     });
   } finally {
     await session.release();
@@ -132,9 +137,9 @@ export async function collect(
 export const NOT_FINITE_ADVICE = "check its values and label, or leave such examples out with --on-nan skip";
 
 /** 0 · x is NaN for an infinity or a NaN, and the sum then is too. */
-function allFinite(values: Float32Array): boolean {
+function allFinite(values: Float32Array, from: number, to: number): boolean {
   let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += 0 * values[i]!;
+  for (let i = from; i < to; i++) sum += 0 * values[i]!;
   return sum === 0;
 }
 
@@ -142,24 +147,23 @@ function allFinite(values: Float32Array): boolean {
  * Rows whose gradient or loss is not finite: the first is refused by name, or all are zeroed and marked as left out.
  * Returns the ids left out.
  */
-export function leaveOutNonFinite(
+export async function leaveOutNonFinite(
   shard: ShardRows,
-  dataset: Pick<Dataset, "id">,
+  dataset: Pick<Dataset, "ids">,
   onNan: "fail" | "skip",
   lossKnown = true,
-): string[] {
+): Promise<string[]> {
   const { dimension } = shard;
   const left: string[] = [];
   for (let row = 0; row < shard.rows; row++) {
-    const gradient = shard.gradients.subarray(row * dimension, (row + 1) * dimension);
-    const finiteGradient = allFinite(gradient);
+    const finiteGradient = allFinite(shard.gradients, row * dimension, (row + 1) * dimension);
     if (finiteGradient && (!lossKnown || Number.isFinite(shard.loss[row]))) continue;
-    const id = dataset.id(shard.first + row);
+    const [id = ""] = await dataset.ids([shard.first + row]);
     if (onNan === "fail") {
       const what = finiteGradient ? "loss" : "gradient";
       throw new Error(`example ${id}: its ${what} is not finite; ${NOT_FINITE_ADVICE}`);
     }
-    gradient.fill(0);
+    shard.gradients.fill(0, row * dimension, (row + 1) * dimension);
     shard.loss[row] = Number.NaN;
     shard.valid[row] = 0;
     left.push(id);

@@ -3,21 +3,24 @@ import type { Layer, MaskBlock } from "../../src/core/mask.ts";
 import { splitEqually, uniformMask } from "../../src/core/mask.ts";
 import type { Config } from "../command/config.ts";
 import type { StepProgress } from "../command/progress.ts";
-import type { Column } from "../dataset/column.ts";
+import type { Column, NumberColumn } from "../dataset/column.ts";
 import type { Dataset } from "../dataset/dataset.ts";
 import { type CollectPlan, leaveOutNonFinite, makeShards } from "./collect.ts";
 
-/** Rows read from the file at once. */
-const READ_ROWS = 256;
+/** Bytes read from the file at once. */
+const READ_BYTES = 1 << 21;
 
-/** Numbers a row of the gradients column holds. Throws an Error unless they are one row of numbers an example. */
-export function widthOf(column: Column): number {
+/** The column as one row of numbers an example. Throws an Error when it is not. */
+function gradientRows(column: Column): NumberColumn {
   if (column.kind !== "numbers" || column.extents.length !== 1) {
     const got = column.kind === "numbers" ? `[${column.extents.join(", ")}]` : "values of other kinds";
     throw new Error(`${column.name}: expected gradients as [n, R] or [n, d] numbers, got rows of ${got}`);
   }
-  return column.extents[0] ?? 0;
+  return column;
 }
+
+/** Numbers a row of the gradients column holds. */
+export const widthOf = (column: Column): number => gradientRows(column).extents[0] ?? 0;
 
 /**
  * The layers and the mask of imported gradients of the given width: the configured blocks or one, and of each block r
@@ -49,26 +52,31 @@ export async function importGradients(
   plan: Pick<CollectPlan, "split" | "dimension" | "worker" | "shardsBefore" | "shard" | "onNan">,
   progress: StepProgress,
 ): Promise<string[]> {
+  const rows = gradientRows(column);
   const width = widthOf(column);
   let start = 0;
-  const kept = mask.flatMap((block) => {
-    const positions = Array.from(block.kept, (position) => start + position);
-    start += block.d;
-    return positions;
-  });
+  const kept = Uint32Array.from(
+    mask.flatMap((block) => {
+      const positions = Array.from(block.kept, (position) => start + position);
+      start += block.d;
+      return positions;
+    }),
+  );
+  const atOnce = Math.max(1, Math.floor(READ_BYTES / (8 * width)));
+  const scratch = new ArrayBuffer(8 * atOnce * width);
   const skipped: string[] = [];
   await makeShards(folder, key, dataset.n, plan, progress, async (shard) => {
-    for (let at = 0; at < shard.rows; at += READ_ROWS) {
-      const rows = Math.min(READ_ROWS, shard.rows - at);
-      const values = await column.read(Array.from({ length: rows }, (_, row) => shard.first + at + row));
-      for (let row = 0; row < rows; row++) {
-        kept.forEach((position, j) => {
-          shard.gradients[(at + row) * plan.dimension + j] = Number(values[row * width + position]);
-        });
+    for (let at = 0; at < shard.rows; at += atOnce) {
+      const count = Math.min(atOnce, shard.rows - at);
+      const asked = Array.from({ length: count }, (_, row) => shard.first + at + row);
+      const values = await rows.read(asked, scratch);
+      for (let row = 0; row < count; row++) {
+        const into = (at + row) * plan.dimension;
+        for (let j = 0; j < kept.length; j++) shard.gradients[into + j] = Number(values[row * width + kept[j]!]);
       }
-      progress.advance(rows);
+      progress.advance(count);
     }
-    skipped.push(...leaveOutNonFinite(shard, dataset, plan.onNan, false));
+    skipped.push(...(await leaveOutNonFinite(shard, dataset, plan.onNan, false)));
   });
   return skipped;
 }

@@ -42,9 +42,17 @@ export function emptyShard(first: number, rows: number, dimension: number): Shar
   };
 }
 
-/** The rows of a shard that count, as positions in the shard. */
-export function validRows(shard: ShardRows): number[] {
-  return Array.from(shard.valid.keys()).filter((row) => shard.valid[row] === 1);
+/** The shard's first `rows` rows as an empty shard of their own, in the same memory. */
+export function emptied(shard: ShardRows, first: number, rows: number): ShardRows {
+  return {
+    first,
+    rows,
+    dimension: shard.dimension,
+    gradients: shard.gradients.subarray(0, rows * shard.dimension).fill(0),
+    loss: shard.loss.subarray(0, rows).fill(Number.NaN),
+    prediction: shard.prediction.subarray(0, rows).fill(-1),
+    valid: shard.valid.subarray(0, rows).fill(1),
+  };
 }
 
 export function shardName(split: string, index: number): string {
@@ -128,26 +136,54 @@ export function readShard(path: string, key: string, scratch?: ArrayBuffer): Sha
   }
 }
 
+/** Rows that count, of one or several shards. */
+export interface RowBlock {
+  rows: number;
+  /** [rows, R] float32. */
+  gradients: Float32Array;
+  /** [rows]: their rows in the dataset. */
+  index: Uint32Array;
+  loss: Float32Array;
+  prediction: Int32Array;
+}
+
 /**
- * The gradients of all rows that count in blocks of `size` rows (the last may be shorter), whatever the shards' own sizes:
- * sums in floating point then do not depend on how the shards were cut. A block is valid until the next one is asked for.
+ * All rows that count in blocks of `size` rows (the last may be shorter), whatever the shards' own sizes: sums in floating
+ * point then do not depend on how the shards were cut. A block is valid until the next one is asked for.
  */
-export function* gradientBlocks(
-  shards: Iterable<ShardRows>,
-  size: number,
-): Generator<{ gradients: Float32Array; rows: number }> {
-  let block: Float32Array | undefined;
+export function* rowBlocks(shards: Iterable<ShardRows>, size: number): Generator<RowBlock> {
+  let gradients: Float32Array | undefined;
+  let width = 0;
+  const index = new Uint32Array(size);
+  const loss = new Float32Array(size);
+  const prediction = new Int32Array(size);
+  const block = (rows: number): RowBlock => ({
+    rows,
+    gradients: gradients?.subarray(0, rows * width) ?? new Float32Array(),
+    index: index.subarray(0, rows),
+    loss: loss.subarray(0, rows),
+    prediction: prediction.subarray(0, rows),
+  });
   let filled = 0;
   for (const shard of shards) {
-    const { gradients, dimension } = shard;
-    block ??= new Float32Array(size * dimension);
-    for (const row of validRows(shard)) {
-      block.set(gradients.subarray(row * dimension, (row + 1) * dimension), filled * dimension);
-      if (++filled === size) {
-        yield { gradients: block, rows: size };
+    width = shard.dimension;
+    gradients ??= new Float32Array(size * width);
+    for (let row = 0; row < shard.rows; ) {
+      if (shard.valid[row] === 0) {
+        row++;
+        continue;
+      }
+      let end = row + 1;
+      while (end < shard.rows && end - row < size - filled && shard.valid[end] === 1) end++;
+      gradients.set(shard.gradients.subarray(row * width, end * width), filled * width);
+      loss.set(shard.loss.subarray(row, end), filled);
+      prediction.set(shard.prediction.subarray(row, end), filled);
+      for (; row < end; row++) index[filled++] = shard.first + row;
+      if (filled === size) {
+        yield block(size);
         filled = 0;
       }
     }
   }
-  if (block && filled > 0) yield { gradients: block.subarray(0, (block.length / size) * filled), rows: filled };
+  if (filled > 0) yield block(filled);
 }

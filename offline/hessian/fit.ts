@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import type { StepProgress } from "../command/progress.ts";
-import { gradientBlocks, type ShardRows } from "../gradients/shard.ts";
+import { rowBlocks, type ShardRows } from "../gradients/shard.ts";
 import { positiveDefiniteInverse } from "./blocked-cholesky.ts";
 import { PivotError } from "./cholesky.ts";
 import { type Block, openGramAccumulator } from "./matrix.ts";
@@ -99,7 +99,7 @@ export async function fitLayers(
   const gram = await openGramAccumulator(blocks, dimension);
   let n = 0;
   try {
-    for (const { gradients, rows } of gradientBlocks(shards, BLOCK_ROWS)) {
+    for (const { gradients, rows } of rowBlocks(shards, BLOCK_ROWS)) {
       await gram.add(gradients, rows);
       n += rows;
       progress.advance(rows);

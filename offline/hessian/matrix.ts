@@ -87,7 +87,10 @@ export async function openGramAccumulator(blocks: readonly Block[], dimension: n
       });
       const outputs = await session.run(feeds);
       blocks.forEach((_, b) => {
-        sums[b] = doublesOf(outputs[`after_${b}`]);
+        const after = outputs[`after_${b}`]?.data;
+        if (!(after instanceof Float64Array)) throw new Error("gram: expected float64 sums");
+        letGo(sums[b]!);
+        sums[b] = after;
       });
     },
     sums,
@@ -95,9 +98,14 @@ export async function openGramAccumulator(blocks: readonly Block[], dimension: n
   };
 }
 
+/** Frees what an array lies in, at once: the collector would let hundreds of megabytes of results wait. */
+function letGo({ buffer }: Float32Array | Float64Array): void {
+  if (buffer instanceof ArrayBuffer) buffer.transfer(0);
+}
+
 /**
- * Multiplies each block of the gradients by its matrix: [rows, R] float32 → [rows, R] float32, products in float64.
- * `matrices`: [r, r] float64 each, row-major.
+ * Multiplies each block of the gradients by its matrix: [rows, R] float32 → [rows, R] float32, products in float64; the result
+ * is valid until the next product. `matrices`: [r, r] float64 each, row-major.
  */
 export async function openBlockProduct(
   blocks: readonly Block[],
@@ -137,18 +145,16 @@ export async function openBlockProduct(
   const fixed = Object.fromEntries(
     blocks.map(({ r }, b) => [`matrix_${b}`, new Tensor("float64", matrices[b] ?? [], [r, r])] as const),
   );
+  let last: Float32Array = new Float32Array();
   return {
     multiply: async (gradients: Float32Array, rows: number): Promise<Float32Array> => {
       const outputs = await session.run({ ...fixed, gradients: new Tensor("float32", gradients, [rows, dimension]) });
       const product = outputs.product?.data;
       if (!(product instanceof Float32Array)) throw new Error("precondition: expected a float32 product");
+      letGo(last);
+      last = product;
       return product;
     },
     release: () => session.release(),
   };
-}
-
-function doublesOf(tensor: Tensor | undefined): Float64Array {
-  if (!(tensor?.data instanceof Float64Array)) throw new Error("gram: expected float64 sums");
-  return tensor.data;
 }

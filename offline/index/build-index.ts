@@ -7,12 +7,14 @@ import type { MaskBlock } from "../../src/core/mask.ts";
 import { encodeMask, maskShapes } from "../../src/core/mask-file.ts";
 import type { StepProgress } from "../command/progress.ts";
 import type { Dataset } from "../dataset/dataset.ts";
-import { gradientBlocks, type ShardRows } from "../gradients/shard.ts";
+import { rowBlocks, type ShardRows } from "../gradients/shard.ts";
 import type { LayerFit } from "../hessian/fit.ts";
 import { openBlockProduct } from "../hessian/matrix.ts";
+import { writeImages } from "./image-files.ts";
 import { bytesOf, describeFile, openWriter, rowChecksums } from "./index-files.ts";
 import { indexRows } from "./index-rows.ts";
-import { type Measured, measuring, sevenDigits, writeImages, writeMetadata } from "./metadata-files.ts";
+import { openMeasures } from "./measures.ts";
+import { writeMetadata } from "./metadata-files.ts";
 
 /** Rows preconditioned at once. */
 const BLOCK_ROWS = 2000;
@@ -32,17 +34,18 @@ export interface SplitRows {
 async function writeQueries(folder: string, { dataset, shards }: SplitRows, dimension: number): Promise<number> {
   const stored = openWriter(join(folder, FILES.queries));
   const checksums = openWriter(join(folder, FILES.queryChecksums));
-  const measured: Measured = { rows: [], loss: [], prediction: [] };
-  for (const { gradients, rows } of gradientBlocks(measuring(shards, measured), BLOCK_ROWS)) {
-    const block = gradients.subarray(0, rows * dimension);
-    stored.write(bytesOf(block));
-    checksums.write(bytesOf(rowChecksums(block, dimension)));
+  const measures = openMeasures(join(folder, "queries.measures"));
+  for (const block of rowBlocks(shards, BLOCK_ROWS)) {
+    stored.write(bytesOf(block.gradients));
+    checksums.write(bytesOf(rowChecksums(block.gradients, dimension)));
+    for (let row = 0; row < block.rows; row++) measures.add(block, row, Number.NaN);
   }
   stored.close();
   checksums.close();
-  await writeMetadata(join(folder, FILES.queryMetadata), dataset, measured);
-  await writeImages(join(folder, FILES.queryImages), dataset, measured.rows);
-  return measured.rows.length;
+  await writeMetadata(join(folder, FILES.queryMetadata), dataset, measures, false);
+  await writeImages(join(folder, FILES.queryImages), dataset, measures);
+  measures.remove();
+  return measures.n;
 }
 
 /** Writes all files of an index version into `folder`; the manifest comes last. */
@@ -59,10 +62,9 @@ export async function buildIndex(
   const product = await openBlockProduct(fitted.layers, fitted.inverses, dimension);
   const rows = openWriter(join(folder, FILES.rows));
   const sumOfSquares = new Float64Array(dimension);
-  const selfInfluence: number[] = [];
-  const measured: Measured = { rows: [], loss: [], prediction: [] };
+  const measures = openMeasures(join(folder, "examples.measures"));
   try {
-    for (const block of gradientBlocks(measuring(train.shards, measured), BLOCK_ROWS)) {
+    for (const block of rowBlocks(train.shards, BLOCK_ROWS)) {
       const preconditioned = await product.multiply(block.gradients, block.rows);
       rows.write(bytesOf(preconditioned));
       for (let row = 0; row < block.rows; row++) {
@@ -72,7 +74,7 @@ export async function buildIndex(
           sumOfSquares[j]! += g * g;
           inner += g * preconditioned[row * dimension + j]!;
         }
-        selfInfluence.push(sevenDigits(-inner));
+        measures.add(block, row, -inner);
       }
       progress.advance(block.rows);
     }
@@ -80,11 +82,12 @@ export async function buildIndex(
     await product.release();
     rows.close();
   }
-  const n = measured.rows.length;
+  const { n } = measures;
   const queryMeanSquare = sumOfSquares.map((sum) => sum / n);
   await indexRows(folder, { n, R: dimension, queryMeanSquare, seed: compiled.seed });
-  await writeMetadata(join(folder, FILES.examples), train.dataset, measured, { selfInfluence });
-  await writeImages(join(folder, FILES.exampleImages), train.dataset, measured.rows);
+  await writeMetadata(join(folder, FILES.examples), train.dataset, measures, true);
+  await writeImages(join(folder, FILES.exampleImages), train.dataset, measures);
+  measures.remove();
   const m = queries ? await writeQueries(folder, queries, dimension) : 0;
   writeFileSync(join(folder, FILES.mask), encodeMask(compiled.mask));
   if (compiled.graph !== null) copyFileSync(compiled.graph, join(folder, FILES.gradientGraph));
@@ -93,7 +96,7 @@ export async function buildIndex(
   const written = readdirSync(folder).filter(
     (file) => Object.values(FILES).some((known) => known === file) && file !== FILES.manifest,
   );
-  for (const file of written.sort()) files[file] = await describeFile(folder, file);
+  for (const file of written.sort()) files[file] = describeFile(folder, file);
   const { layers, ...described } = description;
   const contents = {
     format: FORMAT,

@@ -1,100 +1,55 @@
-/** What an index says of each example beside its vector: ids, columns, pictures. */
-import { once } from "node:events";
-import { writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
-import { Worker } from "node:worker_threads";
+/** What an index says of each example beside its vector: ids and columns, written some rows at a time. */
 import { Packr } from "msgpackr";
-import { imagePackHead } from "../../src/core/image-pack.ts";
-import type { Metadata } from "../../src/core/manifest.ts";
+import type { Cell } from "../dataset/column.ts";
 import type { Dataset } from "../dataset/dataset.ts";
-import { type ShardRows, validRows } from "../gradients/shard.ts";
 import { openWriter } from "./index-files.ts";
+import type { MeasuredPart, Measures } from "./measures.ts";
 
 /** Plain maps: the record structures of msgpackr compile code, which Workers forbid. */
 const msgpack = new Packr({ useRecords: false });
 
 /** Seven significant digits, a float32's worth, so that JSON does not carry seventeen. */
-export const sevenDigits = (value: number): number => Number(value.toPrecision(7));
+const sevenDigits = (value: number): number => Number(value.toPrecision(7));
 
-/** What collecting learnt of the examples that count, in order. */
-export interface Measured {
-  /** Their rows in the dataset. */
-  rows: number[];
-  loss: number[];
-  prediction: number[];
-}
+/** MessagePack's map 16 and array 32. */
+const mapHead = (entries: number) => Uint8Array.of(0xde, entries >> 8, entries & 255);
+const arrayHead = (length: number) => {
+  const head = Buffer.from([0xdd, 0, 0, 0, 0]);
+  head.writeUInt32BE(length, 1);
+  return head;
+};
 
-/** Passes shards on and notes what they say of their examples. */
-export function* measuring(shards: Iterable<ShardRows>, measured: Measured): Generator<ShardRows> {
-  for (const shard of shards) {
-    for (const row of validRows(shard)) {
-      measured.rows.push(shard.first + row);
-      measured.loss.push(sevenDigits(shard.loss[row]!));
-      measured.prediction.push(shard.prediction[row]!);
-    }
-    yield shard;
-  }
-}
+/** The values of an array without its head: 1 byte up to 15 of them, 3 up to 65,535. */
+const packCells = (cells: readonly Cell[]): Uint8Array => msgpack.pack(cells).subarray(cells.length < 16 ? 1 : 3);
 
-/** Writes ids and columns of the examples that count; a loss or prediction nobody knows is left out. */
+type Read = (part: MeasuredPart) => Cell[] | Promise<Cell[]>;
+
+/** Writes ids and columns of the examples measured; a loss or prediction nobody knows is left out. */
 export async function writeMetadata(
   path: string,
-  dataset: Dataset,
-  measured: Measured,
-  more: Metadata["columns"] = {},
+  dataset: Pick<Dataset, "ids" | "columns">,
+  measures: Measures,
+  withSelfInfluence: boolean,
 ): Promise<void> {
-  const own = Object.entries(await dataset.columns());
-  const columns: Metadata["columns"] = Object.fromEntries(
-    own.map(([name, values]) => [name, measured.rows.map((row) => values[row] ?? null)]),
-  );
-  if (measured.prediction.some((label) => label >= 0)) columns.prediction = measured.prediction;
-  if (measured.loss.every((loss) => Number.isFinite(loss))) columns.loss = measured.loss;
-  const metadata: Metadata = { ids: measured.rows.map(dataset.id), columns: { ...columns, ...more } };
-  writeFileSync(path, msgpack.pack(metadata));
-}
+  const rowsOf = ({ rows }: MeasuredPart) => Array.from(rows);
+  const columns = new Map<string, Read>(dataset.columns.map(({ name, read }) => [name, (part) => read(rowsOf(part))]));
+  if (measures.predicted) columns.set("prediction", ({ prediction }) => Array.from(prediction));
+  if (measures.lossKnown) columns.set("loss", ({ loss }) => Array.from(loss, sevenDigits));
+  if (withSelfInfluence) columns.set("selfInfluence", ({ selfInfluence }) => Array.from(selfInfluence, sevenDigits));
 
-/** Pictures handed to an encoder at once. */
-const CHUNK = 500;
-
-/** Encodes the pictures of the given rows on all cores: [rows] PNG files. */
-async function encodeImages(image: NonNullable<Dataset["image"]>, rows: readonly number[]): Promise<Uint8Array[]> {
-  const chunks = Array.from({ length: Math.ceil(rows.length / CHUNK) }, (_, index) =>
-    rows.slice(index * CHUNK, (index + 1) * CHUNK),
-  );
-  const files: Uint8Array[][] = new Array(chunks.length);
-  const threads = Array.from(
-    { length: Math.min(chunks.length, availableParallelism()) },
-    () =>
-      new Worker(new URL("./image-encoder.ts", import.meta.url), {
-        resourceLimits: { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 128 },
-      }),
-  );
-  try {
-    let next = 0;
-    await Promise.all(
-      threads.map(async (thread) => {
-        while (next < chunks.length) {
-          const chunk = next++;
-          const images = await Promise.all(chunks[chunk]!.map(image));
-          const done = once(thread, "message");
-          thread.postMessage({ chunk, images });
-          const [answer]: { files: Uint8Array[] }[] = await done;
-          files[chunk] = answer!.files;
-        }
-      }),
-    );
-  } finally {
-    await Promise.all(threads.map((thread) => thread.terminate()));
-  }
-  return files.flat();
-}
-
-/** Writes the pictures of the given rows; nothing when the dataset has none. */
-export async function writeImages(path: string, dataset: Dataset, rows: readonly number[]): Promise<void> {
-  if (!dataset.image) return;
-  const pictures = await encodeImages(dataset.image, rows);
   const writer = openWriter(path);
-  writer.write(imagePackHead(pictures.map((picture) => picture.length)));
-  for (const picture of pictures) writer.write(picture);
-  writer.close();
+  const writeArray = async (name: string, read: Read) => {
+    writer.write(msgpack.pack(name));
+    writer.write(arrayHead(measures.n));
+    for (const part of measures.parts()) writer.write(packCells(await read(part)));
+  };
+  try {
+    writer.write(mapHead(2));
+    await writeArray("ids", (part) => dataset.ids(rowsOf(part)));
+    writer.write(msgpack.pack("columns"));
+    writer.write(mapHead(columns.size));
+    for (const [name, read] of columns) await writeArray(name, read);
+  } finally {
+    writer.close();
+  }
 }

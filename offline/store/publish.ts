@@ -44,7 +44,7 @@ export async function publish(folder: string, bucket: Bucket, progress: StepProg
   const manifest = readManifest(folder);
   for (const [file, expected] of Object.entries(manifest.files)) {
     const key = fileKey(manifest.name, manifest.version, file);
-    const got = await describeFile(folder, file);
+    const got = describeFile(folder, file);
     if (got.sha256 !== expected.sha256) {
       throw new Error(
         `${join(folder, file)}: expected sha256 ${expected.sha256}, got ${got.sha256}; delete ${folder} and build again`,

@@ -17,16 +17,16 @@ export function imageRange(offsets: Uint8Array): { offset: number; length: numbe
 }
 
 /** The part of the file before the pictures. `lengths`: bytes of each picture. Throws RangeError beyond 4 GiB. */
-export function imagePackHead(lengths: readonly number[]): Uint8Array {
+export function imagePackHead(lengths: ArrayLike<number>): Uint8Array {
   const head = new Uint8Array(HEADER_BYTES + 4 * (lengths.length + 1));
   head.set(encodeHeader({ kind: "images", n: lengths.length, dimension: 0, stride: 0 }));
   const view = new DataView(head.buffer);
   let offset = head.length;
-  lengths.forEach((length, index) => {
+  for (let index = 0; index < lengths.length; index++) {
     view.setUint32(HEADER_BYTES + 4 * index, offset, true);
-    offset += length;
+    offset += lengths[index];
     if (offset > 0xffffffff) throw new RangeError(`images: expected at most 4 GiB in all, got more at image ${index}`);
-  });
+  }
   view.setUint32(HEADER_BYTES + 4 * lengths.length, offset, true);
   return head;
 }

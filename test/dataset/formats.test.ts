@@ -104,6 +104,19 @@ describe("a file that cannot be read says what was expected, and what it has", (
       /rows\.jsonl: example 1 \(byte 10\): expected a JSON object on one line, got {"a": 2/,
     );
   });
+
+  test("JSON Lines of more lines than are read at once, some empty, are read in any order", async () => {
+    const where = mkdtempSync(join(tmpdir(), "lines-"));
+    const lines = Array.from(
+      { length: 200 },
+      (_, row) => `{"a": "${"ä".repeat(row % 7)}${row}"}${row % 9 === 0 ? "\n \n" : ""}`,
+    );
+    writeFileSync(join(where, "rows.jsonl"), lines.join("\n"));
+    const column = await open({ file: "rows.jsonl", column: "a" }, where);
+    expect(column.n).toBe(200);
+    const rows = [199, 0, 63, 64, 128, 65, 127];
+    expect(await column.read(rows)).toEqual(rows.map((row) => `${"ä".repeat(row % 7)}${row}`));
+  });
 });
 
 describe("a dataset of text", () => {
@@ -149,14 +162,15 @@ describe("a dataset of text", () => {
     const dataset = await openText();
     const order = await dataset.order([6, 0, 3]);
     expect(order).toEqual([0, 3, 6]);
-    expect(dataset.id(3)).toBe("ex-03");
-    expect(await dataset.columns()).toEqual({ label: expected.y, text: expected.text });
+    expect(await dataset.ids([3, 11])).toEqual(["ex-03", "ex-11"]);
+    const rows = Array.from({ length: dataset.n }, (_, row) => row);
+    const columns = await Promise.all(dataset.columns.map(async ({ name, read }) => [name, await read(rows)]));
+    expect(Object.fromEntries(columns)).toEqual({ label: expected.y, text: expected.text });
   });
 
   test("an id that occurs twice, lengths that differ, and a label out of range are refused", async () => {
-    await expect(openText({ ids: { file: "rows.jsonl", column: "label" } })).rejects.toThrow(
-      /expected unique ids, got "\d" in rows \d+ and \d+/,
-    );
+    const twice = await openText({ ids: { file: "rows.jsonl", column: "label" } });
+    await expect(twice.checkIds()).rejects.toThrow(/expected unique ids, got "\d" in rows \d+ and \d+/);
     await expect(openText({ target: { file: "part-0.parquet", column: "label" } })).rejects.toThrow(
       /part-0\.parquet: label: expected 20 examples .* got 12/,
     );

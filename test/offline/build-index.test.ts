@@ -53,10 +53,11 @@ function shardsOf(gradients: Float32Array, per: number): ShardRows[] {
 const dataset = (rows: number, prefix: string): Dataset => ({
   n: rows,
   gradients: null,
-  id: (row) => `${prefix}${row}`,
+  checkIds: async () => {},
+  ids: async (all) => all.map((row) => `${prefix}${row}`),
   feeds: async () => ({}),
   order: async (all) => [...all],
-  columns: async () => ({ label: new Array(rows).fill(2) }),
+  columns: [{ name: "label", read: async (all) => all.map(() => 2) }],
   image: null,
 });
 
