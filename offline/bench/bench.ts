@@ -10,6 +10,8 @@ const SUBJECTS: Record<string, () => Promise<{ measure(): Promise<Figure[]> }>> 
   job: () => import("./job.ts"),
   compile: () => import("./compile.ts"),
   search: () => import("./search.ts"),
+  route: () => import("./route.ts"),
+  growth: () => import("./growth.ts"),
   evaluate: () => import("./evaluate.ts"),
 };
 

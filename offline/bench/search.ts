@@ -1,33 +1,27 @@
 /**
  * The search against native brute force, on real influence vectors: those of the demonstration, and, for more rows than it has,
- * further ones drawn from them with noise. Every comparison is interleaved; figures are medians.
+ * further ones drawn from them with noise; and how many rows are re-scored on those of other kinds of model. Medians of rounds
+ * that take turns.
  */
-import { createReadStream, linkSync, mkdtempSync, rmSync } from "node:fs";
-import { open, readFile, writeFile } from "node:fs/promises";
+import { createReadStream, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import hnswlib from "hnswlib-node";
 import { unstable_startWorker } from "wrangler";
 import { FILES, type Manifest } from "../../src/core/manifest.ts";
-import { prepareQuery } from "../../src/core/query.ts";
-import { random } from "../../src/core/random.ts";
-import { loadResident } from "../../src/core/resident.ts";
-import { scan } from "../../src/core/scan.ts";
 import { openTier } from "../../src/core/search.ts";
 import { prepareDemonstration } from "../command/demonstration.ts";
 import { progressTo } from "../command/progress.ts";
 import { median, quantile } from "../evaluate/statistics.ts";
-import { describeFile } from "../index/index-files.ts";
-import { indexRows } from "../index/index-rows.ts";
 import { loadKernel } from "../serve/kernel.ts";
 import { folderSource } from "../store/folder-source.ts";
 import { readManifest } from "../store/publish.ts";
 import { atMost, type Figure } from "./figure.ts";
+import { prepareIndexes } from "./real-indexes.ts";
+import { cutIndex, milliseconds, readQueries, TOP, timeSearch } from "./vectors.ts";
 
 const ROWS = 100_000;
-const TOP = 10;
 const BATCH = 64;
 const ROUNDS = 60;
 /** What an isolate may hold: wrangler.toml. */
@@ -35,116 +29,48 @@ const ISOLATE_BYTES = 80_000_000;
 
 export async function measure(): Promise<Figure[]> {
   const { index } = await prepareDemonstration(progressTo("lines"));
-  const queries = await readQueries(index);
+  const { dimension } = readManifest(index);
+  const queries = readQueries(index, BATCH);
   const folder = mkdtempSync(join(tmpdir(), "influence-bench-"));
   try {
-    const manifest = await enlarge(index, folder);
+    const manifest = await cutIndex(index, folder, ROWS, dimension);
+    const native = await timeSearch(folder, manifest, queries, ROUNDS);
+    const name = `search: n = ${ROWS}, R = ${dimension}, top ${TOP} of both ends, certified`;
     return [
-      ...(await measureNode(folder, manifest, queries)),
-      ...(await measureWorkerd(folder, manifest, queries)),
-      ...(await measureGrowth(folder, manifest, queries)),
+      atMost(`${name}, on Node`, native.one, "ms"),
+      atMost(`${name}, on Node, p99`, native.p99, "ms"),
+      atMost(`${name}, on Node, scanning every row`, native.every, "ms"),
+      atMost("search: native brute force (hnswlib, float32, one end), same rows", native.native, "ms"),
+      atMost(`${name}, on Node, against native`, native.one / native.native, "×", 0.25),
+      atMost(`${name}, on Node, scanning every row, against native`, native.every / native.native, "×", 0.25),
+      atMost(`${name}: bytes of codes read a query, of ${ROWS * dimension}`, native.bytes, "bytes"),
+      ...(await measureBatch(folder, manifest, queries)),
+      ...(await measureWorkerd(folder, manifest, queries, native.native)),
+      ...(await measureKinds(index)),
     ];
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
-/** BATCH of the stored queries, spread over all of them. */
-async function readQueries(index: string): Promise<Float32Array[]> {
-  const { dimension, queries } = readManifest(index);
-  const bytes = await readFile(join(index, FILES.queries));
-  const step = Math.floor(queries / BATCH);
-  return Array.from({ length: BATCH }, (_, query) => {
-    const start = 4 * dimension * step * query;
-    return new Float32Array(Uint8Array.from(bytes.subarray(start, start + 4 * dimension)).buffer);
-  });
-}
-
-/** An index of ROWS rows in `folder`: those of `index`, then rows of it again, each value with a tenth of noise. */
-async function enlarge(index: string, folder: string): Promise<Manifest> {
-  const manifest = readManifest(index);
-  const { n, dimension: R } = manifest;
-  const generator = random(1, "bench");
-  const source = await readFile(join(index, FILES.rows));
-  const rows = new Float32Array(source.buffer, source.byteOffset, n * R);
-  const queryMeanSquare = new Float64Array(R).fill(1);
-  const file = await open(join(folder, FILES.rows), "w");
-  await file.write(rows);
-  for (let row = n; row < ROWS; row++) {
-    const like = generator.below(n) * R;
-    await file.write(rows.subarray(like, like + R).map((value) => value * (1 + 0.1 * generator.normal())));
-  }
-  await file.close();
-  const stored = await readFile(join(index, FILES.queries));
-  new Float32Array(stored.buffer, stored.byteOffset, stored.length / 4).forEach((value, at) => {
-    queryMeanSquare[at % R] += value * value;
-  });
-  await indexRows(folder, { n: ROWS, R, queryMeanSquare, seed: 1 });
-  const files = { ...manifest.files };
-  for (const name of [FILES.basis, FILES.coarse, FILES.fine, FILES.long, FILES.rows, FILES.rowChecksums]) {
-    files[name] = await describeFile(folder, name);
-  }
-  const enlarged = { ...manifest, n: ROWS, files };
-  await writeFile(join(folder, FILES.manifest), JSON.stringify(enlarged));
-  linkSync(join(index, FILES.queries), join(folder, FILES.queries));
-  return enlarged;
-}
-
-async function milliseconds(run: () => unknown): Promise<number> {
-  const started = performance.now();
-  await run();
-  return performance.now() - started;
-}
-
-async function measureNode(folder: string, manifest: Manifest, queries: Float32Array[]): Promise<Figure[]> {
-  const { n, dimension: R } = manifest;
+async function measureBatch(folder: string, manifest: Manifest, queries: Float32Array[]): Promise<Figure[]> {
   const searcher = await openTier(manifest, folderSource(folder), loadKernel(), "rows");
-  const resident = await loadResident(manifest, folderSource(folder), loadKernel(), "coarse");
-  const everyRow = { ...resident, ceilings: resident.ceilings.map(() => Number.POSITIVE_INFINITY) };
-  const native = await nativeBruteForce(folder, n, R);
-
-  const one: number[] = [];
-  const every: number[] = [];
-  const brute: number[] = [];
   const batch: number[] = [];
   const single: number[] = [];
-  const survivors: number[] = [];
-  const scanned: number[] = [];
-  for (let round = -10; round < ROUNDS; round++) {
-    const gradient = queries[(round + 10) % BATCH];
-    const list = [...gradient];
-    const query = prepareQuery(resident.basis, gradient)!;
+  for (let round = -2; round < 7; round++) {
     const times = [
-      await milliseconds(() => searcher.search(gradient, TOP)),
-      await milliseconds(() => scan(everyRow, [query], TOP, null)),
-      await milliseconds(() => native.searchKnn(list, TOP)),
-    ];
-    if (round < 0) continue;
-    for (const [at, all] of [one, every, brute].entries()) all.push(times[at]);
-    const answer = await searcher.search(gradient, TOP);
-    survivors.push((100 * answer.survivors) / n);
-    scanned.push(answer.scanned);
-    if (round % 10 > 0) continue;
-    batch.push(await milliseconds(() => searcher.searchBatch(queries, TOP)));
-    single.push(
+      await milliseconds(() => searcher.searchBatch(queries, TOP)),
       await milliseconds(async () => {
         for (const each of queries) await searcher.search(each, TOP);
       }),
-    );
+    ];
+    if (round < 0) continue;
+    batch.push(times[0]!);
+    single.push(times[1]!);
   }
-  const bytes = Math.round(median(scanned) * R);
-  const name = `search: n = ${n}, R = ${R}, top ${TOP} of both ends, certified`;
   return [
-    atMost(`${name}, on Node`, median(one), "ms"),
-    atMost(`${name}, on Node, p99`, quantile(one, 0.99), "ms"),
-    atMost(`${name}, on Node, scanning every row`, median(every), "ms"),
-    atMost("search: native brute force (hnswlib, float32, one end), same rows", median(brute), "ms"),
-    atMost(`${name}, on Node, against native`, median(one) / median(brute), "×", 0.25),
-    atMost(`${name}, on Node, scanning every row, against native`, median(every) / median(brute), "×", 0.25),
-    atMost(`${name}: bytes of codes read a query, of ${n * R}`, bytes, "bytes"),
-    atMost(`${name}: rows re-scored`, median(survivors), "% of n", 1),
     atMost(
-      `${name}: ${BATCH} queries in a batch against ${BATCH} single ones`,
+      `search: n = ${ROWS}, ${BATCH} queries in a batch against ${BATCH} single ones`,
       median(batch) / median(single),
       "×",
       0.3,
@@ -152,61 +78,37 @@ async function measureNode(folder: string, manifest: Manifest, queries: Float32A
   ];
 }
 
-/** Cost against n and R: the first n rows and the first R coordinates of the same index. */
-async function measureGrowth(from: string, manifest: Manifest, queries: Float32Array[]): Promise<Figure[]> {
-  const { n: most, dimension: width } = manifest;
+/** Rows that the bound leaves to be re-scored, by kind of model, as an isolate would hold them. */
+async function measureKinds(demonstration: string): Promise<Figure[]> {
+  const kinds = new Map([["CNN, digits", demonstration], ...(await prepareIndexes(progressTo("lines")))]);
   const figures: Figure[] = [];
-  for (const [n, R] of [
-    [10_000, width],
-    [30_000, width],
-    [most, 64],
-    [most, 128],
-    [most, 256],
-  ]) {
-    const folder = mkdtempSync(join(tmpdir(), "influence-bench-"));
-    try {
-      const rows = await open(join(folder, FILES.rows), "w");
-      const whole = createReadStream(join(from, FILES.rows), { highWaterMark: 4 * width, end: 4 * width * n - 1 });
-      for await (const row of whole) await rows.write(row, 0, 4 * R);
-      await rows.close();
-      await indexRows(folder, { n, R, queryMeanSquare: new Float64Array(R).fill(1), seed: 1 });
-      const files: Manifest["files"] = {};
-      for (const name of [FILES.basis, FILES.coarse, FILES.fine, FILES.long, FILES.rows, FILES.rowChecksums]) {
-        files[name] = await describeFile(folder, name);
-      }
-      const searcher = await openTier(
-        { ...manifest, n, dimension: R, files },
-        folderSource(folder),
-        loadKernel(),
-        "rows",
-      );
-      const times: number[] = [];
-      for (let round = 0; round < 4 * BATCH; round++) {
-        const gradient = queries[round % BATCH].slice(0, R);
-        const elapsed = await milliseconds(() => searcher.search(gradient, TOP));
-        if (round >= BATCH) times.push(elapsed);
-      }
-      figures.push(atMost(`search: n = ${n}, R = ${R}, on Node`, median(times), "ms"));
-    } finally {
-      rmSync(folder, { recursive: true });
+  for (const [kind, index] of kinds) {
+    const manifest = readManifest(index);
+    const searcher = await openTier(manifest, folderSource(index), loadKernel(), "coarse");
+    const shares: number[] = [];
+    const read: number[] = [];
+    for (const query of readQueries(index, Math.min(200, manifest.queries))) {
+      const { rescored, scanned } = await searcher.search(query, TOP);
+      shares.push((100 * rescored) / manifest.n);
+      read.push((100 * scanned) / manifest.n);
     }
+    const name = `search: ${kind}, n = ${manifest.n}, R = ${manifest.dimension}, top ${TOP} of both ends`;
+    figures.push(
+      atMost(`${name}: rows re-scored`, median(shares), "% of n", 1),
+      atMost(`${name}: rows re-scored, 95 %`, quantile(shares, 0.95), "% of n"),
+      atMost(`${name}: rows scanned`, median(read), "% of n"),
+    );
   }
   return figures;
 }
 
-/** hnswlib's own brute force over the folder's rows. */
-async function nativeBruteForce(folder: string, n: number, R: number): Promise<hnswlib.BruteforceSearch> {
-  const native = new hnswlib.BruteforceSearch("ip", R);
-  native.initIndex(n);
-  let row = 0;
-  for await (const chunk of createReadStream(join(folder, FILES.rows), { highWaterMark: 4 * R })) {
-    native.addPoint([...new Float32Array(Uint8Array.from(chunk).buffer)], row++);
-  }
-  return native;
-}
-
 /** The same index in workerd, within an isolate's budget; its clock stands still while it computes, so it is timed from here. */
-async function measureWorkerd(folder: string, manifest: Manifest, queries: Float32Array[]): Promise<Figure[]> {
+async function measureWorkerd(
+  folder: string,
+  manifest: Manifest,
+  queries: Float32Array[],
+  native: number,
+): Promise<Figure[]> {
   const files = await serveFolder(folder);
   const worker = await unstable_startWorker({
     name: "search-bench",
@@ -247,6 +149,7 @@ async function measureWorkerd(folder: string, manifest: Manifest, queries: Float
     const name = `search: n = ${manifest.n}, R = ${manifest.dimension}, top ${TOP} of both ends, certified, in workerd`;
     return [
       atMost(name, median(times), "ms", 3),
+      atMost(`${name}, against native brute force outside it`, median(times) / native, "×", 0.25),
       atMost(`${name}: opening it and the first answer`, median(cold), "ms"),
       atMost(`${name}: that against only streaming the same bytes`, median(cold) / median(stream), "×", 1.5),
     ];

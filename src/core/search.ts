@@ -261,6 +261,7 @@ async function fetchTruths(reader: RowReader, asked: readonly Certifying[], k: n
 
 /** The candidates without a truth yet whose interval reaches the k-th truth of an end. */
 function reaching({ query, candidates, truths }: Certifying, k: number): { place: number; dot: number }[] {
+  if (truths.places.length === candidates.places.length) return [];
   const known = new Set(truths.places);
   const high = kthLargest(k, 0);
   const low = kthLargest(k, 0);

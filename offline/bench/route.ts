@@ -1,0 +1,168 @@
+/**
+ * Requests per second of the whole route: body, validation, search, metadata, answer; against an empty hono route in the same
+ * workerd, which has one thread. workerd runs by itself, without the development server's proxies, and both routes take turns.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { Agent, createServer, request, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { untilAnswered } from "../command/demonstration.ts";
+import { median } from "../evaluate/statistics.ts";
+import { folderBucket } from "../store/folder-bucket.ts";
+import { readManifest } from "../store/publish.ts";
+import { atLeast, atMost, type Figure } from "./figure.ts";
+import { demonstrationWith, readQueries } from "./vectors.ts";
+
+const ROWS = 10_000;
+const QUERIES = 64;
+const BATCH = 64;
+const REQUESTS = 1500;
+const CONNECTIONS = 8;
+const ROUNDS = 5;
+const PORT = 8971;
+
+export async function measure(): Promise<Figure[]> {
+  const index = await demonstrationWith("mnist-10000", (config) => ({
+    ...config,
+    train: { ...config.train, limit: ROWS },
+  }));
+  const queries = readQueries(index, QUERIES);
+  const folder = mkdtempSync(join(tmpdir(), "influence-bench-"));
+  const { dimension, name } = readManifest(index);
+  const objects = await serveObjects(index);
+  const worker = await startWorkerd(folder, (objects.address() as AddressInfo).port);
+  const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+  try {
+    const bodies = queries.map((query) => Buffer.from(query.buffer));
+    const path = `/v1/indexes/${name}/influence`;
+    const ask = (at: number) => send(agent, path, bodies[at % QUERIES]!);
+    const batch = () => send(agent, `${path}?queries=${BATCH}`, Buffer.concat(bodies.slice(0, BATCH)));
+    const nothing = () => send(agent, "/empty");
+    await untilAnswered(`http://127.0.0.1:${PORT}/empty`, worker);
+    for (let at = 0; at < 200; at++) await ask(at);
+    const whole: number[] = [];
+    const empty: number[] = [];
+    const batches: number[] = [];
+    const singles: number[] = [];
+    for (let round = 0; round < ROUNDS; round++) {
+      empty.push(await rate(REQUESTS, nothing));
+      whole.push(await rate(REQUESTS, ask));
+      singles.push(await seconds(() => inTurn(BATCH, ask)));
+      batches.push(await seconds(batch));
+    }
+    const title = `route: POST influence, n = ${ROWS}, R = ${dimension}`;
+    return [
+      atMost(`${title}, in workerd on one core`, median(whole), "requests/s"),
+      atMost("route: an empty hono route in the same workerd", median(empty), "requests/s"),
+      atLeast(`${title} ÷ the empty route`, median(whole) / median(empty), "×", 0.5),
+      atMost(
+        `route: ${BATCH} queries in one request ÷ ${BATCH} requests, one after another`,
+        median(batches) / median(singles),
+        "×",
+        0.3,
+      ),
+    ];
+  } finally {
+    agent.destroy();
+    worker.kill();
+    objects.close();
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** The index as objects under the keys of a bucket. */
+async function serveObjects(index: string): Promise<Server> {
+  const { bucket } = await folderBucket(index);
+  const server = createServer(async (asked, response) => {
+    const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(asked.headers.range ?? "") ?? [];
+    const range = first === undefined ? undefined : { offset: Number(first), length: Number(last) - Number(first) + 1 };
+    const object = await bucket.get((asked.url ?? "").slice(1), range ? { range } : {});
+    if (object === null || !("body" in object)) response.writeHead(404).end();
+    else response.end(await object.bytes());
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return server;
+}
+
+/** Bundles src/route-bench.ts into `folder` and runs it in workerd. */
+async function startWorkerd(folder: string, objects: number): Promise<ChildProcess> {
+  const source = (path: string) => fileURLToPath(new URL(`../../src/${path}`, import.meta.url));
+  await build({
+    entryPoints: [source("route-bench.ts")],
+    outfile: join(folder, "worker.js"),
+    bundle: true,
+    format: "esm",
+    target: "es2023",
+    external: ["*.wasm", "node:*"],
+    logLevel: "error",
+  });
+  writeFileSync(join(folder, "kernel.wasm"), readFileSync(source("core/kernel/scan-relaxed.wasm")));
+  const configuration = `using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    (name = "main", worker = .worker),
+    (name = "network", network = (allow = ["private", "local"])),
+  ],
+  sockets = [(name = "http", address = "127.0.0.1:${PORT}", http = (), service = "main")],
+);
+const worker :Workerd.Worker = (
+  modules = [
+    (name = "worker.js", esModule = embed "worker.js"),
+    (name = "core/kernel/scan-relaxed.wasm", wasm = embed "kernel.wasm"),
+  ],
+  bindings = [
+    (name = "ORIGIN", text = "http://127.0.0.1:${objects}"),
+    (name = "RESIDENT_BYTES", text = "80000000"),
+  ],
+  compatibilityDate = "2026-10-01",
+  compatibilityFlags = ["nodejs_compat"],
+  globalOutbound = "network",
+);
+`;
+  writeFileSync(join(folder, "config.capnp"), configuration);
+  const workerd = fileURLToPath(import.meta.resolve("workerd/bin/workerd"));
+  return spawn(workerd, ["serve", join(folder, "config.capnp")], { stdio: "inherit" });
+}
+
+/** One request, to its last byte. Throws an Error for any answer but 200. */
+function send(agent: Agent, path: string, body?: Buffer): Promise<void> {
+  return new Promise((settle, fail) => {
+    const headers = body && { "Content-Type": "application/octet-stream", "Content-Length": body.length };
+    const options = { agent, host: "127.0.0.1", port: PORT, path, method: body ? "POST" : "GET", headers };
+    const asked = request(options, (response) => {
+      response.on("end", () =>
+        response.statusCode === 200
+          ? settle()
+          : fail(new Error(`${path}: expected 200, got ${response.statusCode}; see workerd's messages`)),
+      );
+      response.resume();
+    });
+    asked.on("error", fail);
+    asked.end(body);
+  });
+}
+
+async function inTurn(count: number, work: (at: number) => Promise<void>): Promise<void> {
+  for (let at = 0; at < count; at++) await work(at);
+}
+
+async function seconds(work: () => Promise<void>): Promise<number> {
+  const started = performance.now();
+  await work();
+  return (performance.now() - started) / 1000;
+}
+
+/** Requests per second over all connections. */
+async function rate(count: number, work: (at: number) => Promise<void>): Promise<number> {
+  const each = Math.ceil(count / CONNECTIONS);
+  const time = await seconds(async () => {
+    await Promise.all(Array.from({ length: CONNECTIONS }, () => inTurn(each, work)));
+  });
+  return (each * CONNECTIONS) / time;
+}

@@ -1,0 +1,160 @@
+/** Real influence vectors at other n and R than the demonstration's, and the search of them against native brute force. */
+import { createReadStream, readFileSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import hnswlib from "hnswlib-node";
+import { FILES, type Manifest } from "../../src/core/manifest.ts";
+import { strideOf } from "../../src/core/plane.ts";
+import { prepareQuery } from "../../src/core/query.ts";
+import { random } from "../../src/core/random.ts";
+import { loadResident } from "../../src/core/resident.ts";
+import { scan } from "../../src/core/scan.ts";
+import { openTier } from "../../src/core/search.ts";
+import { type Config, readConfig } from "../command/config.ts";
+import { buildToIndex } from "../command/pipeline.ts";
+import { progressTo } from "../command/progress.ts";
+import { ALONE } from "../command/run.ts";
+import { holdingRun } from "../command/step.ts";
+import { median, quantile } from "../evaluate/statistics.ts";
+import { describeFile } from "../index/index-files.ts";
+import { indexRows } from "../index/index-rows.ts";
+import { loadKernel } from "../serve/kernel.ts";
+import { folderSource } from "../store/folder-source.ts";
+import { readManifest } from "../store/publish.ts";
+
+export const TOP = 10;
+
+/** The demonstration built with other settings, kept in runs/bench. Returns the index's folder. */
+export async function demonstrationWith(name: string, change: (config: Config) => Config): Promise<string> {
+  const config = change(readConfig("fixtures/mnist-cnn/influence.yaml"));
+  const folder = resolve("runs", "bench", name);
+  const run = { ...ALONE, config, folder, replace: true, progress: progressTo("lines") };
+  return await holdingRun(folder, "build", false, () => buildToIndex(run));
+}
+
+/** `count` of the stored queries, [R] each, spread over all of them; or R of their coordinates, spread likewise. */
+export function readQueries(index: string, count: number, R?: number): Float32Array[] {
+  const { dimension, queries } = readManifest(index);
+  const bytes = readFileSync(join(index, FILES.queries));
+  const spread = spreadOver(dimension, R ?? dimension);
+  return Array.from({ length: count }, (_, query) => {
+    const start = 4 * dimension * Math.floor((query * queries) / count);
+    const whole = new Float32Array(Uint8Array.from(bytes.subarray(start, start + 4 * dimension)).buffer);
+    return Float32Array.from(spread, (j) => whole[j]!);
+  });
+}
+
+const spreadOver = (width: number, R: number): number[] =>
+  Array.from({ length: R }, (_, j) => Math.floor((j * width) / R));
+
+/**
+ * An index, without metadata, in `folder`: the first n rows of `index`, R of their coordinates spread over all. Rows beyond its own
+ * are rows of it again, each value with a tenth of noise.
+ */
+export async function cutIndex(index: string, folder: string, n: number, R: number): Promise<Manifest> {
+  const manifest = readManifest(index);
+  const { dimension: width } = manifest;
+  const spread = spreadOver(width, R);
+  const generator = random(1, "bench");
+  const source = await open(join(index, FILES.rows), "r");
+  const rows = await open(join(folder, FILES.rows), "w");
+  const whole = new Float32Array(width);
+  const block = new Float32Array(1024 * R);
+  for (let first = 0; first < n; first += 1024) {
+    const count = Math.min(1024, n - first);
+    for (let at = 0; at < count; at++) {
+      const own = first + at < manifest.n;
+      await source.read(whole, 0, 4 * width, 4 * width * (own ? first + at : generator.below(manifest.n)));
+      for (let j = 0; j < R; j++) {
+        block[at * R + j] = whole[spread[j]!]! * (own ? 1 : 1 + 0.1 * generator.normal());
+      }
+    }
+    await rows.write(block.subarray(0, count * R));
+  }
+  await source.close();
+  await rows.close();
+  const queryMeanSquare = new Float64Array(R);
+  for (const query of readQueries(index, Math.min(1000, manifest.queries), R)) {
+    for (let j = 0; j < R; j++) queryMeanSquare[j]! += query[j]! ** 2;
+  }
+  await indexRows(folder, { n, R, queryMeanSquare, seed: 1 });
+  const files: Manifest["files"] = {};
+  for (const name of [FILES.basis, FILES.coarse, FILES.fine, FILES.long, FILES.rows, FILES.rowChecksums]) {
+    files[name] = await describeFile(folder, name);
+  }
+  return { ...manifest, n, dimension: R, files };
+}
+
+export async function milliseconds(run: () => unknown): Promise<number> {
+  const started = performance.now();
+  await run();
+  return performance.now() - started;
+}
+
+/** Medians over interleaved rounds, in milliseconds where not said otherwise. */
+export interface Timed {
+  /** One query, certified, both ends; and its 99th percentile. */
+  one: number;
+  p99: number;
+  /** The scan of every row, none skipped. */
+  every: number;
+  /** hnswlib's own brute force, float32, one end. */
+  native: number;
+  /** Bytes of codes that a query reads, and rows re-scored in % of n. */
+  bytes: number;
+  rescored: number;
+}
+
+/** Searches an index on Node, all rows in memory, in turns with native brute force over the same rows. */
+export async function timeSearch(
+  folder: string,
+  manifest: Manifest,
+  queries: Float32Array[],
+  rounds: number,
+): Promise<Timed> {
+  const { n, dimension: R } = manifest;
+  const searcher = await openTier(manifest, folderSource(folder), loadKernel(), "rows");
+  const resident = await loadResident(manifest, folderSource(folder), loadKernel(), "coarse");
+  const everyRow = { ...resident, ceilings: resident.ceilings.map(() => Number.POSITIVE_INFINITY) };
+  const native = await nativeBruteForce(folder, n, R);
+  const times: number[][] = [[], [], []];
+  const scanned: number[] = [];
+  const rescored: number[] = [];
+  for (let round = -10; round < rounds; round++) {
+    const gradient = queries[(round + 10) % queries.length]!;
+    const list = [...gradient];
+    const query = prepareQuery(resident.basis, gradient)!;
+    const runs = [
+      () => searcher.search(gradient, TOP),
+      () => scan(everyRow, [query], TOP, null),
+      () => native.searchKnn(list, TOP),
+    ];
+    for (const [at, run] of runs.entries()) {
+      const time = await milliseconds(run);
+      if (round >= 0) times[at]!.push(time);
+    }
+    const answer = await searcher.search(gradient, TOP);
+    scanned.push(answer.scanned);
+    rescored.push((100 * answer.rescored) / n);
+  }
+  const [one, every, brute] = times.map(median);
+  return {
+    one: one!,
+    p99: quantile(times[0]!, 0.99),
+    every: every!,
+    native: brute!,
+    bytes: median(scanned) * strideOf(R),
+    rescored: median(rescored),
+  };
+}
+
+/** hnswlib's own brute force over the folder's rows. */
+async function nativeBruteForce(folder: string, n: number, R: number): Promise<hnswlib.BruteforceSearch> {
+  const native = new hnswlib.BruteforceSearch("ip", R);
+  native.initIndex(n);
+  let row = 0;
+  for await (const chunk of createReadStream(join(folder, FILES.rows), { highWaterMark: 4 * R })) {
+    native.addPoint([...new Float32Array(Uint8Array.from(chunk).buffer)], row++);
+  }
+  return native;
+}
