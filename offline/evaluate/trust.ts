@@ -53,7 +53,7 @@ export function verdictOf(measured: Omit<Fidelity, "verdict">): string {
   const [own] = compressors;
   const collapsed = layers.filter(({ spearman, share }) => spearman < COLLAPSED && share >= COUNTS);
   return [
-    `On a sample of ${examples} examples, of the ten truly most influential ${found.toFixed(1)} are found on average: ${listed(found)}, ${ranked(agreement.spearman)} (correlation ${agreement.spearman.toFixed(2)}).`,
+    `On a sample of ${examples.toLocaleString("en-US")} examples, of the ten truly most influential ${found.toFixed(1)} are found on average: ${listed(found)}, ${ranked(agreement.spearman)} (correlation ${agreement.spearman.toFixed(2)}).`,
     again >= 9.95
       ? "Another seed gives the same lists."
       : `Two draws with different seeds have ${again.toFixed(1)} of ten in common.`,

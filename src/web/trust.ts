@@ -32,8 +32,12 @@ export function showTrust({ fidelity, compressor }: IndexDescription): void {
   );
 }
 
-/** Text with `code` in it. */
-const words = (text: string) => text.split("`").map((part, at) => (at % 2 === 1 ? element("code", {}, part) : part));
+/** Text with `code` in it; "R = 512" stays on one line. */
+const words = (text: string) =>
+  text
+    .replaceAll("R = ", "R\u00a0=\u00a0")
+    .split("`")
+    .map((part, at) => (at % 2 === 1 ? element("code", {}, part) : part));
 
 /** Of ten, both ends of the list alike. */
 const found = ({ top10Helpful, top10Harmful }: Agreement) => (5 * (top10Helpful + top10Harmful)).toFixed(1);

@@ -67,7 +67,7 @@ test("opens with the worst misclassified digit and its neighbours, all images th
   expect(await page.locator("#facts").textContent()).toContain("32 of 1,100");
   const trust = page.locator("#trust");
   expect(await trust.locator(".verdict").textContent()).toBe(
-    "R = 32 is enough (9.1 of ten), R = 8 is not (4.0 of ten). compressor: grid does worse.",
+    "R\u00a0=\u00a032 is enough (9.1 of ten), R\u00a0=\u00a08 is not (4.0 of ten). compressor: grid does worse.",
   );
   expect(await trust.locator("code").allTextContents()).toEqual(["compressor: grid"]);
   const lines = await trust.locator("table").first().locator("tbody tr").allInnerTexts();
