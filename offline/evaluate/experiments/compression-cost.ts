@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import * as z from "zod";
 import type { Layer } from "../../../src/core/mask.ts";
 import { random } from "../../../src/core/random.ts";
+import { peakMegabytes } from "../../command/progress.ts";
 import { compressorOf } from "../compress/all.ts";
 import type { Setting } from "../compress/compressor.ts";
 import { fillNormal } from "../compress/gaussian.ts";
@@ -66,16 +67,13 @@ export async function compressionCost(question: z.infer<typeof questionSchema>) 
   return costSchema.parse(JSON.parse(stdout));
 }
 
-/** Peak resident bytes of this process so far. */
-const peak = () => process.resourceUsage().maxRSS * 1024;
-
 async function measure(question: z.infer<typeof questionSchema>): Promise<z.infer<typeof costSchema>> {
   const { compressor, n, inputs, r, repeats } = question;
   const { layer, values } = syntheticLayer(n, inputs);
   const setting = settingOf(values, layer, n, r, 0);
   // What the runtime takes for itself is no compressor's.
   await product32(Float32Array.of(1), Float32Array.of(1), [1, 1, 1]);
-  const before = peak();
+  const before = peakMegabytes();
   let bytes = 0;
   const seconds: number[] = [];
   for (let repeat = 0; repeat < repeats; repeat++) {
@@ -84,7 +82,7 @@ async function measure(question: z.infer<typeof questionSchema>): Promise<z.infe
     await made.apply(values, n);
     seconds.push((performance.now() - started) / 1000);
     // Later rounds also hold what the first left behind and the collector has not yet seen.
-    if (repeat === 0) bytes = peak() - before;
+    if (repeat === 0) bytes = (peakMegabytes() - before) * 1e6;
   }
   return { seconds: median(seconds), bytes };
 }
