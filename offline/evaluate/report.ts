@@ -3,11 +3,12 @@ import { join } from "node:path";
 import { readResults } from "./experiment.ts";
 import { REPORT_TABLES } from "./report-tables.ts";
 import { pivotOf, summarised, tableOf } from "./table.ts";
-import { cheapAgainstDense, dropoutAgainstExact } from "./verdict.ts";
+import { cheapAgainstDense, demandsOnCheap, dropoutAgainstExact } from "./verdict.ts";
 
 /**
- * Sections of `remarks` (Markdown, one `## name` an experiment, `## cheap` and `## auc` the two verdicts, what stands before the first for the whole) say what the figures
- * mean; tables and the line above them are written from the result files under `runs`.
+ * Sections of `remarks` (Markdown, one `## name` an experiment; `## cheap`, `## cheap-in-full` and `## auc` go with the verdicts, and what
+ * stands before the first is for the whole) say what the figures mean; tables and the line above them are written from the
+ * result files under `runs`.
  */
 export function reportOf(runs: string, names: readonly string[], remarks: string): string {
   const [head = "", ...sections] = remarks.split(/^## /m);
@@ -27,9 +28,20 @@ export function reportOf(runs: string, names: readonly string[], remarks: string
       ]),
     ].filter((part) => part !== "");
   });
-  const [agreement, mislabeled, lds] = ["agreement", "mislabeled", "lds"].map((name) => readResults(join(runs, name)));
+  const [agreement, mislabeled, lds, cost] = ["agreement", "mislabeled", "lds", "cost"].map((name) =>
+    readResults(join(runs, name)),
+  );
+  const minutes = names.reduce((sum, name) => sum + (readResults(join(runs, name))?.seconds ?? 0), 0) / 60;
   const verdicts = [
-    ...(agreement ? [remark("cheap").trim(), cheapAgainstDense(agreement, lds ?? null)] : []),
+    `All experiments together took ${minutes.toFixed(0)} minutes.`,
+    ...(agreement
+      ? [
+          remark("cheap").trim(),
+          demandsOnCheap(agreement, lds ?? null, cost ?? null),
+          remark("cheap-in-full").trim(),
+          cheapAgainstDense(agreement, lds ?? null),
+        ]
+      : []),
     ...(mislabeled ? [remark("auc").trim(), dropoutAgainstExact(mislabeled)] : []),
   ].filter((part) => part !== "");
   return `${[head.trim(), ...verdicts, ...parts].join("\n\n")}\n`;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Measurement, Results } from "../../offline/evaluate/experiment.ts";
-import { cheapAgainstDense, dropoutAgainstExact } from "../../offline/evaluate/verdict.ts";
+import { cheapAgainstDense, demandsOnCheap, dropoutAgainstExact } from "../../offline/evaluate/verdict.ts";
 
 const cells = (line = "") =>
   line
@@ -41,6 +41,58 @@ test("cheap against dense: the difference from the better rival, seed by seed", 
   ]);
 });
 
+test("demands: the worst case of each over tasks and sizes, and the cost", () => {
+  const values = (top10: number, spearman: number) => ({
+    spearman,
+    "top-10 helpful": top10,
+    "top-10 harmful": top10,
+  });
+  const measured = (task: string, compressor: string, top10: number, spearman: number): Measurement => ({
+    of: { task, compressor, R: 4, damping: "default", compared: "exact" },
+    seed: 1,
+    values: values(top10, spearman),
+  });
+  const both = (task: string) => [measured(task, "SJLT", 0.5, 0.5), measured(task, "Gaussian", 0.4, 0.6)];
+  const agreement = resultsOf([
+    ...both("a, digits"),
+    ...both("b"),
+    measured("a, digits", "eigenbasis dropout", 0.48, 0.7),
+    measured("b", "eigenbasis dropout", 0.6, 0.8),
+    measured("a, digits", "dropout", 0.5, 0.5),
+    measured("b", "dropout", 0.5, 0.7),
+  ]);
+  const timed = (what: string, seconds: number): Measurement => ({
+    of: { what, kind: "in the graph", n: 1, d: 4 },
+    seed: 1,
+    values: { seconds },
+  });
+  const cost = resultsOf([
+    timed("dropout, r = 4", 1),
+    timed("eigenbasis dropout, r = 4", 1.5),
+    timed("dropout, r = 8", 2),
+    timed("eigenbasis dropout, r = 8", 4.2),
+  ]);
+  const lines = demandsOnCheap(agreement, null, cost).split("\n").map(cells);
+  expect(lines.find(([name]) => name === "eigenbasis dropout")).toEqual([
+    "eigenbasis dropout",
+    "+0.100 (a, 4)",
+    "–",
+    "−0.020 (a, 4)",
+    "−0.020 (a, 4)",
+    "1.50 to 2.10",
+    "not cost above 2 at some r",
+  ]);
+  expect(lines.find(([name]) => name === "dropout")).toEqual([
+    "dropout",
+    "−0.100 (a, 4)",
+    "–",
+    "+0.000 (a, 4)",
+    "+0.000 (a, 4)",
+    "1.00 to 1.00",
+    "not Spearman",
+  ]);
+});
+
 test("dropout against exact: the difference, and whether it is within 0.02", () => {
   const measured = (method: string, AUC: number): Measurement => ({
     of: { task: "t", method, damping: "default" },
@@ -54,5 +106,5 @@ test("dropout against exact: the difference, and whether it is within 0.02", () 
       measured("factored importance dropout, R = 5", 0.895),
     ]),
   );
-  expect(cells(table.split("\n")[2])).toEqual(["t", "AUC", "no", "0.900", "0.870", "0.895", "−0.030"]);
+  expect(cells(table.split("\n")[2])).toEqual(["t", "AUC", "0.900", "−0.030 (no)", "−0.005", "–", "–", "–"]);
 });
