@@ -45,7 +45,7 @@ describe("an experiment", () => {
     expect(readFileSync(join(runs, "toy", "plot.svg"), "utf8")).toMatch(/^<svg .*xmlns/);
     const report = reportOf(runs, ["toy", "missing"], "# Results\n\nOf toys.\n\n## toy\n\nIt plays.\n");
     expect(report).toMatch(
-      /^# Results\n\nOf toys\.\n\n## toy: A toy\n\n.* s\. Settings: n 3\.\n\nIt plays\.\n\n\| task/,
+      /^# Results\n\nOf toys\.\n\nAll experiments together took 0 minutes\.\n\n## toy: A toy\n\n.* s\. Settings: n 3\.\n\nIt plays\.\n\n\| task/,
     );
 
     const changed = { ...experiment, settings: { n: 4 } };
