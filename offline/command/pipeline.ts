@@ -106,7 +106,8 @@ export async function collectStep(run: Run): Promise<Collected> {
     const shardsBefore = split === "train" ? 0 : shardCount(train.n, config);
     const plan = { split, dimension, shard: config.shard, onNan, worker, shardsBefore };
     if (compiled) {
-      const graph = { graph: compiled.graph, device: run.device, threads: run.threads };
+      const externalData = compiled.externalData.map((file) => join(compiled.step.folder, file));
+      const graph = { graph: compiled.graph, externalData, device: run.device, threads: run.threads };
       const batch = run.memory === undefined ? config.batch : await chooseBatch(step.folder, train, graph, run.memory);
       const { logits } = compiled;
       skipped.push(...(await collect(step.folder, step.key, dataset, { ...plan, ...graph, batch, logits }, progress)));

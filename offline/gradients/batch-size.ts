@@ -1,10 +1,10 @@
 /** The largest batch that stays within a memory cap, found by trying: what a graph needs depends on the model, the device and the lengths. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import * as z from "zod";
 import type { Dataset } from "../dataset/dataset.ts";
 import type { CollectPlan } from "./collect.ts";
+import { lanesFor, weightsOf } from "./runner.ts";
 import { openGradientSession } from "./session.ts";
 
 const LARGEST = 256;
@@ -22,14 +22,14 @@ const choiceSchema = z.object({ batch: z.int().positive() });
  */
 async function tryBatches(
   dataset: Dataset,
-  plan: Pick<CollectPlan, "graph" | "device" | "threads">,
+  plan: Pick<CollectPlan, "graph" | "externalData" | "device" | "threads">,
   memory: number,
 ): Promise<number> {
   const rows = await dataset.order(Array.from({ length: Math.min(dataset.n, SAMPLE) }, (_, row) => row));
   const longest = rows.reverse();
-  const session = await openGradientSession(plan.graph, plan.device);
-  const runs = plan.device === "cpu" ? (plan.threads ?? availableParallelism()) : 1;
+  const runs = plan.device === "cpu" ? lanesFor(weightsOf(plan.graph, plan.externalData), plan.threads) : 1;
   const before = process.memoryUsage().rss;
+  const session = await openGradientSession(plan.graph, plan.device);
   let batch = 0;
   try {
     for (let next = 1; next <= Math.min(LARGEST, longest.length); next *= 2) {
@@ -58,7 +58,7 @@ async function tryBatches(
 export async function chooseBatch(
   folder: string,
   dataset: Dataset,
-  plan: Pick<CollectPlan, "graph" | "device" | "threads">,
+  plan: Pick<CollectPlan, "graph" | "externalData" | "device" | "threads">,
   memory: number,
 ): Promise<number> {
   const path = join(folder, BATCH_FILE);

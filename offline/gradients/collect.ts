@@ -1,11 +1,10 @@
 /** Collect: run gradient.onnx over a dataset and write shards of compressed gradients. */
 import { existsSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import type { InferenceSession, Tensor } from "onnxruntime-node";
 import type { StepProgress } from "../command/progress.ts";
 import type { Dataset } from "../dataset/dataset.ts";
-import { type Device, openGradientSession } from "./session.ts";
+import { lanesFor, type Outputs, openRunner, weightsOf } from "./runner.ts";
+import type { Device } from "./session.ts";
 import { emptied, emptyShard, readShard, type ShardRows, shardName, writeShard } from "./shard.ts";
 
 /** Which of the shards a worker makes: those whose number modulo `of` is `index`. */
@@ -17,8 +16,9 @@ export interface Worker {
 export interface CollectPlan {
   /** Name of the split: the shards are `<split>-00000.shard`, …. */
   split: string;
-  /** gradient.onnx: bytes or path. */
-  graph: Uint8Array | string;
+  /** Path of gradient.onnx, and of the files that its weights lie in. */
+  graph: string;
+  externalData: readonly string[];
   dimension: number;
   /** The model's own output whose argmax is the prediction, null for none. */
   logits: string | null;
@@ -105,30 +105,28 @@ export async function collect(
   plan: CollectPlan,
   progress: StepProgress,
 ): Promise<string[]> {
-  const session = await openGradientSession(plan.graph, plan.device);
   // One queue feeds a GPU; on the CPU whole batches side by side gain more than threads inside small operators.
-  const threads = plan.device === "cpu" ? (plan.threads ?? availableParallelism()) : 1;
+  const lanes = lanesFor(weightsOf(plan.graph, plan.externalData), plan.threads);
+  const runner = await openRunner(plan.graph, plan.logits, plan.device, lanes);
   const skipped: string[] = [];
   try {
     await makeShards(folder, key, dataset.n, plan, progress, async (shard) => {
       const order = await dataset.order(Array.from({ length: shard.rows }, (_, row) => shard.first + row));
       let next = 0;
-      const work = async () => {
+      const work = async (lane: number) => {
         while (next < order.length) {
           const batch = order.slice(next, next + plan.batch);
           next += batch.length;
-          const outputs = await session.run(await dataset.feeds(batch));
-          placeBatch(shard, batch, outputs, plan.logits);
-          for (const output of Object.values(outputs)) output.dispose();
+          placeBatch(shard, batch, await runner.run(lane, await dataset.feeds(batch)));
           progress.advance(batch.length);
         }
       };
-      const ended = await Promise.allSettled(Array.from({ length: threads }, work));
+      const ended = await Promise.allSettled(Array.from({ length: runner.lanes }, (_, lane) => work(lane)));
       for (const end of ended) if (end.status === "rejected") throw end.reason;
       skipped.push(...(await leaveOutNonFinite(shard, dataset, plan.onNan)));
     });
   } finally {
-    await session.release();
+    await runner.release();
   }
   return skipped;
 }
@@ -171,12 +169,6 @@ export async function leaveOutNonFinite(
   return left;
 }
 
-function float32Of(tensor: Tensor | undefined, name: string): Float32Array {
-  if (!tensor || !(tensor.data instanceof Float32Array))
-    throw new Error(`gradient.onnx: expected a float32 output named ${name}`);
-  return tensor.data;
-}
-
 /** Index of the largest of each row's values, the first among equals: [rows, width] → [rows]. */
 function argmaxOfRows(values: Float32Array, rows: number): Int32Array {
   const width = values.length / rows;
@@ -190,16 +182,9 @@ function argmaxOfRows(values: Float32Array, rows: number): Int32Array {
 }
 
 /** Puts a batch's gradients, losses and predictions where their rows lie in the shard. */
-function placeBatch(
-  shard: ShardRows,
-  batch: readonly number[],
-  outputs: InferenceSession.OnnxValueMapType,
-  logits: string | null,
-): void {
+function placeBatch(shard: ShardRows, batch: readonly number[], { gradient, loss, logits }: Outputs): void {
   const width = shard.dimension;
-  const gradient = float32Of(outputs.gradient, "gradient");
-  const loss = float32Of(outputs.loss, "loss");
-  const prediction = logits === null ? null : argmaxOfRows(float32Of(outputs[logits], logits), batch.length);
+  const prediction = logits === null ? null : argmaxOfRows(logits, batch.length);
   batch.forEach((row, at) => {
     const place = row - shard.first;
     shard.gradients.set(gradient.subarray(at * width, (at + 1) * width), place * width);

@@ -37,7 +37,7 @@ describe("--device", () => {
     expect(tight.status).toBe(1);
     expect(tight.stderr).toMatch(/--memory: \d+ examples side by side take more than 0\.0 GB/);
     expect(influence("collect", path, "--out", run, "--memory", "lots").stderr).toMatch(
-      /expected a size such as 4GB or 800MB, got lots/,
+      /expected a size such as 4GB or 800MB, got "lots"/,
     );
 
     const collected = influence("collect", path, "--out", run, "--memory", "2GB", "--replace");
