@@ -2,6 +2,12 @@
  * Kept entries of a convolution's gradient, their rows gathered: entry (o, c, k) is Σ over positions of δ[o] · image[c] at the
  * positions under the kernel offset k. Examples lie innermost, so that a run of positions of all examples is contiguous. The
  * image is cut out once for each kernel column; a shift along every other axis is only another row to gather.
+ *
+ * Measured against this on a ResNet-9's 32 × 32 layer (64 → 128 channels, 16 images, 1,024 entries: 17 ms, and 5 ms a 16 × 16 layer), where
+ * memory is the limit and not arithmetic: entries grouped by output channel, one matrix–vector product a group and example, lines
+ * gathered with the examples outermost: 13 ms, but 7 to 8 ms a 16 × 16 layer, whose lines are then only 64 bytes; a group's
+ * cotangents gathered once and broadcast: no change; channels outermost and one dot product an entry and example: no product
+ * is written, but the cotangents have to be padded for each kernel row, and the processor time of a batch is the same to 1 %.
  */
 import type { Builder } from "../onnx/builder.ts";
 import { productOf } from "../onnx/dims.ts";
