@@ -3,6 +3,7 @@ import type { Context } from "hono";
 import type { Bucket } from "./bucket.ts";
 import type { Kernel } from "./core/kernel/kernel.ts";
 import type { Host } from "./isolate.ts";
+import type { OpenBackend } from "./open-index.ts";
 import { Problem } from "./problem.ts";
 
 export interface Bindings {
@@ -12,7 +13,7 @@ export interface Bindings {
 }
 
 /** The deployment's settings, and the search as this runtime compiles it: src/kernel.ts on Workers, offline/serve/kernel.ts on Node. */
-export type Environment = { Bindings: Bindings & { kernel: Kernel } };
+export type Environment = { Bindings: Bindings & { kernel: Kernel; openBackend?: OpenBackend } };
 
 /** Throws 503 when the deployment's settings are not usable. */
 export function hostOf(c: Context<Environment>): Host {
@@ -23,6 +24,6 @@ export function hostOf(c: Context<Environment>): Host {
       `RESIDENT_BYTES: expected a number of bytes, got "${c.env.RESIDENT_BYTES}"; set it in wrangler.toml.`,
     );
   }
-  const { BUCKET: bucket, kernel } = c.env;
-  return { bucket, budget, kernel, waitUntil: (promise) => c.executionCtx.waitUntil(promise) };
+  const { BUCKET: bucket, kernel, openBackend } = c.env;
+  return { bucket, budget, kernel, openBackend, waitUntil: (promise) => c.executionCtx.waitUntil(promise) };
 }

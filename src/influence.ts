@@ -115,6 +115,7 @@ function listsOf(index: OpenIndex, found: SearchAnswer, query: Row | undefined):
     helpful: described(found.helpful),
     harmful: described(found.harmful),
     exact: found.exact,
+    recall: found.recall,
     survivors: found.survivors,
     rescored: found.rescored,
   };

@@ -12,7 +12,7 @@
 import type { Bucket } from "./bucket.ts";
 import type { Kernel } from "./core/kernel/kernel.ts";
 import { type Manifest, type Pointer, pointerKey } from "./core/manifest.ts";
-import { type Fit, leastBytes, type OpenIndex, openVersion, whatFits } from "./open-index.ts";
+import { type Fit, leastBytes, type OpenBackend, type OpenIndex, openVersion, whatFits } from "./open-index.ts";
 import { Problem } from "./problem.ts";
 import { readManifest, readPointer } from "./store.ts";
 
@@ -22,6 +22,7 @@ export interface Host {
   /** Bytes that all open indexes together may hold. */
   budget: number;
   kernel: Kernel;
+  openBackend: OpenBackend | undefined;
   waitUntil(promise: Promise<unknown>): void;
 }
 

@@ -7,7 +7,7 @@ import type { Kernel } from "./core/kernel/kernel.ts";
 import { FILES, fileKey, type Manifest, type Metadata } from "./core/manifest.ts";
 import { addressesOf, fitting, type Tier } from "./core/resident.ts";
 import { RowReader } from "./core/row-reader.ts";
-import { openTier, type Searcher } from "./core/search.ts";
+import { type Backend, openTier, type SearchAnswer, type Searcher } from "./core/search.ts";
 import { CorruptIndexError, type IndexSource } from "./core/source.ts";
 import { pngFault } from "./png-check.ts";
 import type { Row } from "./schema.ts";
@@ -17,6 +17,9 @@ import { bucketSource, readWhole } from "./store.ts";
 const DECODED_SIZE = 4;
 
 const msgpack = new Unpackr({ useRecords: false });
+
+/** Opens another backend for an index's neighbours, where a deployment has one. */
+export type OpenBackend = (manifest: Manifest) => Promise<Backend>;
 
 export interface OpenIndex {
   manifest: Manifest;
@@ -64,7 +67,7 @@ export function whatFits(manifest: Manifest, available: number): Fit {
  * life. Throws CorruptIndexError, or a Problem when the bucket fails.
  */
 export async function openVersion(
-  { bucket, kernel }: { bucket: Bucket; kernel: Kernel },
+  { bucket, kernel, openBackend }: { bucket: Bucket; kernel: Kernel; openBackend?: OpenBackend | undefined },
   manifest: Manifest,
   { tier, longest }: Fit,
   progress: () => void,
@@ -78,8 +81,30 @@ export async function openVersion(
     stored ? readMetadata(kernel, manifest, loading, FILES.queryMetadata, manifest.queries) : { ids: [], columns: {} },
     stored ? readChecksums(kernel, manifest, loading) : new Uint32Array(),
   ]);
-  const held = searcher.residentBytes + rowBytes(manifest);
-  return { manifest, source, searcher, examples, queries, queryOrder: orderOf(queries), queryChecksums, bytes: held };
+  const backend = await openBackend?.(manifest);
+  return {
+    manifest,
+    source,
+    searcher: backend ? answeredBy(searcher, backend) : searcher,
+    examples,
+    queries,
+    queryOrder: orderOf(queries),
+    queryChecksums,
+    bytes: searcher.residentBytes + (backend?.residentBytes ?? 0) + rowBytes(manifest),
+  };
+}
+
+/** A searcher whose neighbours come from another backend; sums over groups are still its own. */
+function answeredBy(searcher: Searcher, backend: Backend): Searcher {
+  return {
+    ...searcher,
+    search: backend.search,
+    async searchBatch(gradients, topK, filter) {
+      const answers: SearchAnswer[] = [];
+      for (const gradient of gradients) answers.push(await backend.search(gradient, topK, filter));
+      return answers;
+    },
+  };
 }
 
 /** The same source, that reports every chunk and every range. */

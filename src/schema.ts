@@ -167,6 +167,9 @@ const listsSchema = z
     helpful: z.array(neighbourSchema).meta({ description: "Most negative influence first." }),
     harmful: z.array(neighbourSchema).meta({ description: "Most positive influence first." }),
     exact: z.boolean().meta({ description: "True when members and order are proved, not only likely." }),
+    recall: z.number().meta({
+      description: "The share of the true members that is found, measured when the index was built; 1 where exact.",
+    }),
     survivors: z.int().meta({ description: "Rows that the bound could not exclude." }),
     rescored: z.int().meta({ description: "Rows read in full precision." }),
   })

@@ -77,7 +77,7 @@ export async function measure(): Promise<Figure[]> {
 
 /** The index as objects under the keys of a bucket. */
 async function serveObjects(index: string): Promise<Server> {
-  const { bucket } = await folderBucket(index);
+  const { bucket } = await folderBucket([index]);
   const server = createServer(async (asked, response) => {
     const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(asked.headers.range ?? "") ?? [];
     const range = first === undefined ? undefined : { offset: Number(first), length: Number(last) - Number(first) + 1 };

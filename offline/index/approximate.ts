@@ -16,6 +16,7 @@ import { type Backend, checkFilter, checkTopK, openSearcher, type SearchAnswer }
 import { best } from "../../src/core/topk.ts";
 import { loadKernel } from "../serve/kernel.ts";
 import { folderSource } from "../store/folder-source.ts";
+import { readManifest } from "../store/publish.ts";
 
 /** Beside the index, not in its manifest: built on the machine that uses it. */
 const GRAPH = "approximate.hnsw";
@@ -107,12 +108,26 @@ export async function buildApproximate(
   return measured;
 }
 
+/** Builds the graph of the index in `folder` where it is not there yet for this version. Returns what it does, as a line of text. */
+export async function prepareApproximate(folder: string): Promise<string> {
+  const manifest = readManifest(folder);
+  const built = await readCalibration(folder);
+  const calibration = built?.version === manifest.version ? built : await buildApproximate(folder, manifest);
+  const { recall, topK, queries, ef } = calibration;
+  return `finds ${(100 * recall).toFixed(1)} % of the top ${topK} of both ends, measured on ${queries} stored queries (ef = ${ef})`;
+}
+
+async function readCalibration(folder: string): Promise<Calibration | null> {
+  if (!existsSync(join(folder, CALIBRATION))) return null;
+  return calibrationSchema.parse(JSON.parse(await readFile(join(folder, CALIBRATION), "utf8")));
+}
+
 /** Opens what buildApproximate built. Throws an Error if it is not there, or was built for another version of the index. */
 export async function openApproximate(folder: string, manifest: Manifest): Promise<Backend> {
-  if (!existsSync(join(folder, CALIBRATION))) {
+  const calibration = await readCalibration(folder);
+  if (calibration === null) {
     throw new Error(`${join(folder, CALIBRATION)}: expected the approximate index, got none; build it first`);
   }
-  const calibration = calibrationSchema.parse(JSON.parse(await readFile(join(folder, CALIBRATION), "utf8")));
   if (calibration.version !== manifest.version) {
     throw new Error(
       `${join(folder, GRAPH)}: expected version ${manifest.version}, got ${calibration.version}; build it again`,

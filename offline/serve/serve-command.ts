@@ -10,6 +10,7 @@ interface ServeOptions {
   host: string;
   port: number;
   memory: number;
+  approximate?: boolean;
   json?: boolean;
 }
 
@@ -32,16 +33,24 @@ function integerIn(least: number, most: number) {
 export function addServe(program: Command): void {
   program
     .command("serve")
-    .argument("<folder>", "an index's folder, such as runs/mnist/index, or a folder of runs, such as runs")
+    .argument("<folders...>", "folders of indexes, such as runs/mnist/index, or of runs, such as runs")
     .description("the API and the page on this machine, over indexes where they were built")
     .option("--port <port>", "0 for any that is free", integerIn(0, 65535), 8788)
     .option("--host <address>", "the address to listen on; 0.0.0.0 for every one of this machine", "127.0.0.1")
     .option("--memory <bytes>", "what all open indexes together may hold, such as 500MB", byteCount, 4e9)
+    .option(
+      "--approximate",
+      "answer from hnswlib's graph, its measured recall in each answer; built first where it is not there",
+    )
     .option("--json", "address and indexes as one line of JSON")
-    .action(async (folder: string, { host, port, memory, json }: ServeOptions) => {
+    .action(async (given: string[], { approximate, json, ...settings }: ServeOptions) => {
       // Imported here: other commands need not wait for the server's code.
       const { serve } = await import("./serve.ts");
-      const { address, folders, close } = await serve(resolve(folder), host, port, memory);
+      const report = (line: string) => process.stderr.write(`${line}\n`);
+      const { address, folders, close } = await serve(
+        given.map((folder) => resolve(folder)),
+        { ...settings, approximate: approximate ? { report } : undefined },
+      );
       const indexes = [...folders.keys()];
       console.log(json ? JSON.stringify({ address, indexes }) : serving(address, indexes));
       await Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);

@@ -2,7 +2,9 @@
 import { once } from "node:events";
 import { serve as listen } from "@hono/node-server";
 import { api } from "../../src/api.ts";
+import type { Manifest } from "../../src/core/manifest.ts";
 import type { Environment } from "../../src/environment.ts";
+import { openApproximate, prepareApproximate } from "../index/approximate.ts";
 import { folderBucket } from "../store/folder-bucket.ts";
 import { loadKernel } from "./kernel.ts";
 import { pageFiles } from "./page-files.ts";
@@ -15,18 +17,36 @@ export interface Server {
   close(): Promise<void>;
 }
 
-/**
- * Serves the indexes of a folder. `port` 0 is any free one; `memory`: bytes that all open indexes together may hold. Throws an
- * Error where there is no index, or where the port is taken.
- */
-export async function serve(folder: string, host: string, port: number, memory: number): Promise<Server> {
-  const { bucket, folders } = await folderBucket(folder);
+export interface ServeSettings {
+  host: string;
+  /** 0 is any free one. */
+  port: number;
+  /** Bytes that all open indexes together may hold. */
+  memory: number;
+  /** Answers come from hnswlib's graph, built first where it is not there. `report` takes a line on each index. */
+  approximate?: { report(line: string): void } | undefined;
+}
+
+/** Serves the indexes of folders. Throws an Error where one has no index, two have one name, or the port is taken. */
+export async function serve(given: readonly string[], settings: ServeSettings): Promise<Server> {
+  const { host, port, memory, approximate } = settings;
+  const { bucket, folders } = await folderBucket(given);
+  if (approximate) {
+    for (const [name, folder] of folders) approximate.report(`${name}: ${await prepareApproximate(folder)}`);
+  }
   const page = await pageFiles();
-  const settings: Environment["Bindings"] = { BUCKET: bucket, RESIDENT_BYTES: String(memory), kernel: loadKernel() };
+  const bindings: Environment["Bindings"] = {
+    BUCKET: bucket,
+    RESIDENT_BYTES: String(memory),
+    kernel: loadKernel(),
+    ...(approximate
+      ? { openBackend: (manifest: Manifest) => openApproximate(folders.get(manifest.name) ?? "", manifest) }
+      : {}),
+  };
   // What outlives a request reports its own failures: it never rejects.
   const context = { waitUntil() {}, passThroughOnException() {}, props: {} };
   const server = listen({
-    fetch: (request) => page(request) ?? api.fetch(request, settings, context),
+    fetch: (request) => page(request) ?? api.fetch(request, bindings, context),
     hostname: host,
     port,
   });

@@ -20,20 +20,25 @@ interface Published {
 }
 
 /**
- * The indexes of a folder: the folder itself, `index` in it, or those of each folder in it, such as runs/. Each is published under
- * its name. Throws an Error where there is none, or where two have the same name.
+ * The indexes of folders: of each the folder itself, `index` in it, or those of each folder in it, such as runs/. Each is published
+ * under its name. Throws an Error where a folder has none, or where two have the same name.
  */
-export async function folderBucket(folder: string): Promise<{ bucket: Bucket; folders: Map<string, string> }> {
+export async function folderBucket(
+  given: readonly string[],
+): Promise<{ bucket: Bucket; folders: Map<string, string> }> {
   const folders = new Map<string, string>();
-  for (const found of await indexFolders(folder)) {
-    const { name } = (await read(found)).manifest;
-    const other = folders.get(name);
-    if (other !== undefined) {
-      throw new Error(
-        `${found}: expected an index of another name than ${other}, got "${name}" twice; serve one of them`,
-      );
+  for (const folder of given) {
+    for (const found of await indexFolders(folder)) {
+      const { name } = (await read(found)).manifest;
+      const other = folders.get(name);
+      if (other === found) continue;
+      if (other !== undefined) {
+        throw new Error(
+          `${found}: expected an index of another name than ${other}, got "${name}" twice; serve one of them, or build one with another name`,
+        );
+      }
+      folders.set(name, found);
     }
-    folders.set(name, found);
   }
   return { bucket: bucketOf(folders), folders };
 }

@@ -116,7 +116,7 @@ const column = (name: string, value: string) =>
 function proof(index: IndexDescription, answer: InfluenceAnswer, { server, roundTrip }: Timings): HTMLElement {
   const certified = answer.exact
     ? `Exact: proved against all ${counted(index.n)} training examples; ${counted(answer.rescored)} were compared in full precision.`
-    : `Approximate: ${counted(answer.rescored)} of ${counted(index.n)} training examples were compared.`;
+    : `Approximate: about ${Math.round(100 * answer.recall)} % of the true members are found; ${counted(answer.rescored)} of ${counted(index.n)} training examples were compared.`;
   // The server names a phase without a duration where its clock did not move.
   const phases = ["search", "server"].flatMap((name) => {
     const took = server.get(name === "server" ? "total" : name);

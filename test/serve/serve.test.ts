@@ -33,7 +33,7 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(tmpdir(), "serve-"));
   await build(runOf("digits"), "digits", 1);
   await build(runOf("others"), "others", 2);
-  server = await serve(path.join(folder, "runs"), "127.0.0.1", 0, MEMORY);
+  server = await serve([path.join(folder, "runs")], ON_ANY_PORT);
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -43,6 +43,8 @@ afterAll(async () => {
   await server.close();
   await rm(folder, { recursive: true });
 });
+
+const ON_ANY_PORT = { host: "127.0.0.1", port: 0, memory: MEMORY };
 
 const ask = (route: string, init?: RequestInit) => fetch(server.address + route, init);
 const post = (route: string, body: unknown) =>
@@ -79,6 +81,42 @@ test("every run of a folder is an index, and its answers are those of brute forc
   expect(answer).toMatchObject({
     answers: [{ helpful: await bruteForce("digits", 1, 3) }, { helpful: await bruteForce("digits", 2, 3) }],
   });
+});
+
+test("runs that are named one by one are served together, two of one name are refused", async () => {
+  const both = await serve([runOf("digits"), runOf("others"), runOf("digits")], ON_ANY_PORT);
+  expect([...both.folders.keys()]).toEqual(["digits", "others"]);
+  await both.close();
+  const copy = path.join(folder, "copy");
+  await cp(runOf("digits"), copy, { recursive: true });
+  await expect(serve([runOf("digits"), copy], ON_ANY_PORT)).rejects.toThrow(
+    /copy: expected an index of another name than .*, got "digits" twice; serve one of them/,
+  );
+});
+
+test("answers of the approximate backend say so, with the recall that was measured", async () => {
+  const lines: string[] = [];
+  const report = (line: string) => lines.push(line);
+  const own = path.join(folder, "graph");
+  await cp(runOf("digits"), own, { recursive: true });
+  // Servers of one process share what is open, by name.
+  const manifest = JSON.parse(await readFile(path.join(own, FILES.manifest), "utf8"));
+  await writeFile(path.join(own, FILES.manifest), JSON.stringify({ ...manifest, name: "graph" }));
+  for (let round = 0; round < 2; round++) {
+    const other = await serve([own], { ...ON_ANY_PORT, approximate: { report } });
+    const asked = async (body: unknown) => {
+      const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+      return Object(await (await fetch(`${other.address}/v1/indexes/graph/influence`, init)).json());
+    };
+    const [recall] = /[\d.]+(?= % of the top 10 of both ends)/.exec(lines[round] ?? "") ?? [];
+    const answer = await asked({ query: "test-7", topK: 5 });
+    expect(answer).toMatchObject({ exact: false, recall: expect.any(Number) });
+    expect((100 * answer.recall).toFixed(1)).toBe(recall);
+    expect(answer.helpful).toHaveLength(5);
+    const batch = await asked({ queries: ["test-1", "test-7"], topK: 5 });
+    expect(batch.answers[1]).toMatchObject({ helpful: answer.helpful, exact: false });
+    await other.close();
+  }
 });
 
 test("files come whole: the mask, the gradient graph, images", async () => {
@@ -128,7 +166,7 @@ test("an altered file is refused by name", async () => {
   const manifest = JSON.parse(await readFile(path.join(own, FILES.manifest), "utf8"));
   await writeFile(path.join(own, FILES.manifest), JSON.stringify({ ...manifest, name: "altered" }));
   vi.spyOn(console, "error").mockReturnValue(undefined);
-  const other = await serve(own, "127.0.0.1", 0, MEMORY);
+  const other = await serve([own], ON_ANY_PORT);
   const response = await fetch(`${other.address}/v1/indexes/altered/influence`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -144,12 +182,12 @@ test("an altered file is refused by name", async () => {
 test("a folder without an index, two of one name and a taken port are refused", async () => {
   const empty = path.join(folder, "empty");
   await mkdir(empty);
-  await expect(serve(empty, "127.0.0.1", 0, MEMORY)).rejects.toThrow(/empty: expected manifest\.json of an index/);
+  await expect(serve([empty], ON_ANY_PORT)).rejects.toThrow(/empty: expected manifest\.json of an index/);
   await cp(runOf("digits"), path.join(folder, "twice", "one"), { recursive: true });
   await cp(runOf("digits"), path.join(folder, "twice", "two"), { recursive: true });
-  await expect(serve(path.join(folder, "twice"), "127.0.0.1", 0, MEMORY)).rejects.toThrow(/got "digits" twice/);
+  await expect(serve([path.join(folder, "twice")], ON_ANY_PORT)).rejects.toThrow(/got "digits" twice/);
   const port = Number(new URL(server.address).port);
-  await expect(serve(runOf("digits"), "127.0.0.1", port, MEMORY)).rejects.toThrow(/expected a free port/);
+  await expect(serve([runOf("digits")], { ...ON_ANY_PORT, port })).rejects.toThrow(/expected a free port/);
 });
 
 const CLI = path.resolve("offline/command/cli.ts");
