@@ -1,4 +1,5 @@
 /** How large each experiment is: `smoke` for continuous integration, `reduced` for two cores within the hour. */
+import { COMPRESSORS } from "./compress/all.ts";
 import type { Experiment } from "./experiment.ts";
 import { agreement } from "./experiments/agreement.ts";
 import { cost } from "./experiments/cost.ts";
@@ -45,6 +46,7 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
           inputs: [63],
           r: 64,
           repeats: 1,
+          compressors: ["dropout", "Gaussian", "eigenbasis dropout"],
           graph: { positions: 8, width: 64, sizes: [64], rounds: 2 },
         })
       : cost({
@@ -52,6 +54,7 @@ export const EXPERIMENTS: Record<string, (size: SizeName, runs?: number) => Expe
           inputs: [98, 392, 1568],
           r: 512,
           repeats: 3,
+          compressors: COMPRESSORS.map((compressor) => compressor.name),
           graph: { positions: 128, width: 512, sizes: [256, 1024, 4096], rounds: 15 },
         }),
   lds: (name, runs) =>

@@ -1,5 +1,5 @@
 /** `cost`: seconds and memory to compress (Tables 8 and 11), and seconds to precondition (Table 10), against n and d. */
-import { COMPRESSORS, compressorOf } from "../compress/all.ts";
+import { compressorOf } from "../compress/all.ts";
 import { compressedInfluence } from "../estimate/direct.ts";
 import { kernelOf, lambdaOf, traceOf } from "../estimate/estimator.ts";
 import type { Experiment, Measurement } from "../experiment.ts";
@@ -13,18 +13,20 @@ export interface CostSize {
   inputs: number[];
   r: number;
   repeats: number;
+  /** Each has a process of its own for every n and d. */
+  compressors: readonly string[];
   /** Of the layer whose compression inside the gradient graph is timed. */
   graph: { positions: number; width: number; sizes: number[]; rounds: number };
 }
 
-export function cost({ counts, inputs, r, repeats, graph }: CostSize): Experiment {
+export function cost({ counts, inputs, r, repeats, compressors, graph }: CostSize): Experiment {
   return {
     name: "cost",
     title: "Cost of compressing full gradients to r numbers, and of preconditioning",
     settings: { counts: counts.join(), inputs: inputs.join(), r, repeats },
     units: [
       ...counts.flatMap((n) =>
-        inputs.map((width) => ({ name: `${n}-${width}`, measure: () => measure(n, width, r, repeats) })),
+        inputs.map((width) => ({ name: `${n}-${width}`, measure: () => measure(n, width, r, repeats, compressors) })),
       ),
       {
         name: `graph-${graph.positions}-${graph.width}`,
@@ -43,13 +45,19 @@ export function cost({ counts, inputs, r, repeats, graph }: CostSize): Experimen
   };
 }
 
-async function measure(n: number, inputs: number, r: number, repeats: number): Promise<Measurement[]> {
+async function measure(
+  n: number,
+  inputs: number,
+  r: number,
+  repeats: number,
+  compressors: readonly string[],
+): Promise<Measurement[]> {
   const d = 64 * (inputs + 1);
   const found: Measurement[] = [];
   const add = (what: string, seconds: number) =>
     found.push({ of: { what, kind: "precondition", n, d }, seed: 1, values: { seconds } });
 
-  for (const { name } of COMPRESSORS) {
+  for (const name of compressors) {
     const { seconds, bytes } = await compressionCost({
       compressor: name,
       n: n + 1,
