@@ -99,7 +99,7 @@ function fidelityOf(layers: string[]): Fidelity {
   };
 }
 
-function manifestOf({ name, seed, n, queries }: Synthetic, files: Manifest["files"]): Manifest {
+function manifestOf({ name, seed, n, queries, images }: Synthetic, files: Manifest["files"]): Manifest {
   let offset = 0;
   const layers = LAYERS.map(({ name, d, r }) => {
     const layer = { name, offset, r, d, parameters: [{ name: `${name}.weight`, shape: [d] }], damping: 0.1, trace: 1 };
@@ -119,6 +119,10 @@ function manifestOf({ name, seed, n, queries }: Synthetic, files: Manifest["file
     loss: "cross-entropy",
     classes: Array.from({ length: 10 }, (_, label) => String(label)),
     fidelity: fidelityOf(layers.map(({ name }) => name)),
+    columns: {
+      examples: Object.keys((images ? digits : texts)("train", 0).columns),
+      queries: Object.keys(withPrediction((images ? digits : texts)("test", 0)).columns),
+    },
     files,
   };
   return manifestSchema.parse({ ...contents, version: sha256(Buffer.from(JSON.stringify(contents))).slice(0, 16) });

@@ -30,8 +30,8 @@ export interface SplitRows {
   shards: Iterable<ShardRows>;
 }
 
-/** Stores the queries' gradients as they are. Returns how many there are. */
-async function writeQueries(folder: string, { dataset, shards }: SplitRows, dimension: number): Promise<number> {
+/** Stores the queries' gradients as they are. Returns how many there are, and the names of what is known of them. */
+async function writeQueries(folder: string, { dataset, shards }: SplitRows, dimension: number) {
   const stored = openWriter(join(folder, FILES.queries));
   const checksums = openWriter(join(folder, FILES.queryChecksums));
   const measures = openMeasures(join(folder, "queries.measures"));
@@ -42,10 +42,10 @@ async function writeQueries(folder: string, { dataset, shards }: SplitRows, dime
   }
   stored.close();
   checksums.close();
-  await writeMetadata(join(folder, FILES.queryMetadata), dataset, measures, false);
+  const columns = await writeMetadata(join(folder, FILES.queryMetadata), dataset, measures, false);
   await writeImages(join(folder, FILES.queryImages), dataset, measures);
   measures.remove();
-  return measures.n;
+  return { n: measures.n, columns };
 }
 
 /** Writes all files of an index version into `folder`; the manifest comes last. */
@@ -85,10 +85,10 @@ export async function buildIndex(
   const { n } = measures;
   const queryMeanSquare = sumOfSquares.map((sum) => sum / n);
   await indexRows(folder, { n, R: dimension, queryMeanSquare, seed: compiled.seed });
-  await writeMetadata(join(folder, FILES.examples), train.dataset, measures, true);
+  const examples = await writeMetadata(join(folder, FILES.examples), train.dataset, measures, true);
   await writeImages(join(folder, FILES.exampleImages), train.dataset, measures);
   measures.remove();
-  const m = queries ? await writeQueries(folder, queries, dimension) : 0;
+  const stored = queries ? await writeQueries(folder, queries, dimension) : { n: 0, columns: [] };
   writeFileSync(join(folder, FILES.mask), encodeMask(compiled.mask));
   if (compiled.graph !== null) copyFileSync(compiled.graph, join(folder, FILES.gradientGraph));
 
@@ -102,8 +102,9 @@ export async function buildIndex(
     format: FORMAT,
     ...described,
     n,
-    queries: m,
+    queries: stored.n,
     dimension,
+    columns: { examples, queries: stored.columns },
     layers: maskShapes(layers, compiled.mask).map((shape) => {
       const block = fitted.layers.findLast((candidate) => candidate.offset <= shape.offset);
       return { ...shape, damping: block?.damping ?? 0, trace: block?.trace ?? 0 };

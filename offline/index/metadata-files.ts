@@ -24,13 +24,13 @@ const packCells = (cells: readonly Cell[]): Uint8Array => msgpack.pack(cells).su
 
 type Read = (part: MeasuredPart) => Cell[] | Promise<Cell[]>;
 
-/** Writes ids and columns of the examples measured; a loss or prediction nobody knows is left out. */
+/** Writes ids and columns of the examples measured; a loss or prediction nobody knows is left out. Returns the columns' names. */
 export async function writeMetadata(
   path: string,
   dataset: Pick<Dataset, "ids" | "columns">,
   measures: Measures,
   withSelfInfluence: boolean,
-): Promise<void> {
+): Promise<string[]> {
   const rowsOf = ({ rows }: MeasuredPart) => Array.from(rows);
   const columns = new Map<string, Read>(dataset.columns.map(({ name, read }) => [name, (part) => read(rowsOf(part))]));
   if (measures.predicted) columns.set("prediction", ({ prediction }) => Array.from(prediction));
@@ -49,6 +49,7 @@ export async function writeMetadata(
     writer.write(msgpack.pack("columns"));
     writer.write(mapHead(columns.size));
     for (const [name, read] of columns) await writeArray(name, read);
+    return [...columns.keys()];
   } finally {
     writer.close();
   }

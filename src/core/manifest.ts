@@ -103,6 +103,8 @@ export const manifestSchema = z.object({
   classes: z.array(z.string()).optional(),
   /** What `influence verify` measured, null until it has run. */
   fidelity: fidelitySchema.nullable(),
+  /** Names of the columns of the training examples, to filter and to group by, and of the stored queries. */
+  columns: z.object({ examples: z.array(z.string()), queries: z.array(z.string()) }).optional(),
   /** Every file of this version but the manifest, by name. */
   files: z.record(z.string(), z.object({ bytes: count, sha256 })),
 });

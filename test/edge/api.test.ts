@@ -36,6 +36,11 @@ describe("what is published", () => {
     });
     const index = await json("/v1/indexes/digits");
     expect(index).toMatchObject({ name: "digits", maxTopK: 1000, compressor: { kind: "dropout" } });
+    // What a client may filter and group by.
+    expect(index.columns).toEqual({
+      examples: ["label", "flipped", "was"],
+      queries: ["label", "prediction", "loss"],
+    });
     expect(index.layers).toMatchObject([
       { name: "conv", offset: 0, r: 12, d: 100 },
       { name: "dense", offset: 12, r: 20, d: 1000 },

@@ -144,6 +144,16 @@ describe("an index built from shards", () => {
     }
   });
 
+  test("names the columns that its metadata has", () => {
+    for (const [file, names] of [
+      [FILES.examples, manifest.columns?.examples],
+      [FILES.queryMetadata, manifest.columns?.queries],
+    ] as const) {
+      expect(names).toEqual(Object.keys(readMetadata(folder, file).columns));
+    }
+    expect(manifest.columns?.examples).toContain("selfInfluence");
+  });
+
   test("is the same bytes however the shards were cut", async () => {
     expect((await build(1000)).manifest).toEqual(manifest);
   });
