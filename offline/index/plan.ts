@@ -1,5 +1,5 @@
 /** What fits: for n rows and so many bytes of memory, which R, and what is then in memory. */
-import { addressesOf, BudgetError, fitting, type Tier } from "../../src/core/resident.ts";
+import { addressesOf, BudgetError, fitsIn, fitting, type Tier } from "../../src/core/resident.ts";
 
 /** What a tier of memory means for a query, and the bits that a coordinate takes. */
 export const TIERS: Record<Tier, string> = {
@@ -20,14 +20,14 @@ export interface Fit {
 /** The largest R of each tier for n rows within `budgetBytes`, at most `limit`. */
 export function plan(n: number, budgetBytes: number, limit = 131_072): Fit[] {
   return (["rows", "fine", "coarse"] as const).map((tier) => {
-    const dimension = largest(limit, (R) => addressesOf(n, R, tier).end <= budgetBytes);
+    const dimension = largest(limit, (R) => fitsIn(addressesOf(n, R, tier), budgetBytes));
     return { tier, dimension, bytes: dimension === 0 ? 0 : addressesOf(n, dimension, tier).end };
   });
 }
 
 /** The most rows of each tier for R coordinates within `budgetBytes`: what a 507 can offer beside a smaller R. */
 export const mostRows = (dimension: number, budgetBytes: number, tier: Tier): number =>
-  largest(2 ** 31, (n) => addressesOf(n, dimension, tier).end <= budgetBytes);
+  largest(2 ** 31, (n) => fitsIn(addressesOf(n, dimension, tier), budgetBytes));
 
 /** The largest integer in 1 … limit that fits, 0 if none does; what fits is downward closed. */
 function largest(limit: number, fits: (value: number) => boolean): number {

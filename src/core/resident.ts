@@ -99,11 +99,14 @@ function secondBytes(n: number, dimension: number, tier: Tier, longest: number):
   return Math.max(fineLayout(n, dimension).bytes, 4 * longRows(n) * dimension);
 }
 
+/** Whether so much memory may be taken: of the budget, and of what a 32-bit memory can address. */
+export const fitsIn = ({ end, memoryBytes }: Addresses, budgetBytes: number): boolean =>
+  end <= budgetBytes && memoryBytes <= MEMORY_LIMIT;
+
 /** The richest tier that fits `budgetBytes`. Throws BudgetError if not even the coarse plane does. */
 export function chooseTier(n: number, dimension: number, budgetBytes: number): Tier {
   for (const tier of ["rows", "fine", "coarse"] as const) {
-    const { end, memoryBytes } = addressesOf(n, dimension, tier);
-    if (end <= budgetBytes && memoryBytes <= MEMORY_LIMIT) return tier;
+    if (fitsIn(addressesOf(n, dimension, tier), budgetBytes)) return tier;
   }
   throw new BudgetError(n, dimension, addressesOf(n, dimension, "coarse").end, Math.min(budgetBytes, MEMORY_LIMIT));
 }

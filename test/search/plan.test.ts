@@ -1,8 +1,12 @@
-import { writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { byteCount } from "../../offline/command/arguments.ts";
+import { readConfig } from "../../offline/command/config.ts";
+import { fittedTo } from "../../offline/command/fitted.ts";
+import { ALONE } from "../../offline/command/run.ts";
 import { measurePlan } from "../../offline/index/measure-plan.ts";
 import { dimensionFor, mostRows, plan, planLines } from "../../offline/index/plan.ts";
 import { FILES } from "../../src/core/manifest.ts";
@@ -66,6 +70,30 @@ test("R is chosen as large as fits with the longest rows, and never beyond what 
     ),
   );
   expect(() => dimensionFor(1_000_000, 1_000_000, 512)).toThrow("expected room for 1000000 rows");
+});
+
+test("a build within so much memory takes the largest R, whatever its configuration says", async () => {
+  const said: string[] = [];
+  const step = () => ({ advance: () => undefined, done: () => undefined });
+  const progress = { step, skipped: () => undefined, note: (line: string) => said.push(line.trim()) };
+  const config = readConfig("fixtures/mnist-cnn/influence.yaml");
+  const folder = await mkdtemp(path.join(tmpdir(), "fitted-"));
+  const run = { ...ALONE, config, folder, progress };
+  const [some, all] = [await fittedTo(run, 64_000_000), await fittedTo(run, 1e12)];
+  expect(some.config.r).toEqual({ total: dimensionFor(60_000, 64_000_000, 52_138) });
+  expect(said.slice(0, 2)).toEqual([
+    expect.stringMatching(/^R = 480: fine in [\d.]+ MB; /),
+    expect.stringContaining("r: { total: 480 }"),
+  ]);
+  // What a 32-bit memory can address.
+  const { total } = { total: 0, ...all.config.r };
+  expect(addressesOf(60_000, total, "fine").memoryBytes).toBeLessThan(2 ** 32);
+  expect(addressesOf(60_000, total + 16, "fine").memoryBytes).toBeGreaterThan(2 ** 32 - 65_536);
+  const { model: _, ...imported } = config;
+  await expect(fittedTo({ ...run, config: imported }, 64_000_000)).rejects.toThrow(
+    "expected a model whose R can be chosen",
+  );
+  await rm(folder, { recursive: true });
 });
 
 test("what a plan costs is measured on an index's own vectors", async () => {
