@@ -32,7 +32,7 @@ export interface CompileOptions {
   compressor: "uniform" | "importance" | "grid" | "eigenbasis" | "sjlt";
   /** From `calibrate` (offline/compress/calibrate.ts), for all but uniform and grid. */
   calibration?: Calibration;
-  /** From `calibrateEigenbasis` (offline/compress/eigenbasis.ts). */
+  /** From `measureSpectra` (offline/compress/spectra.ts). */
   spectra?: Spectra;
   seed: number | string;
   /** "whole" forms each example's whole gradient of a layer first, only to compare with; by default each layer's cheapest plan. */
@@ -124,7 +124,7 @@ function maskOf(
     }
     case "eigenbasis":
       if (spectra) return eigenbasisMask(layers, kept, seed, gradients, spectra, calibration);
-      throw new Error("compressor eigenbasis: expected this model's spectra, got none; run calibrateEigenbasis first");
+      throw new Error("compressor eigenbasis: expected this model's spectra, got none; run measureSpectra first");
   }
 }
 

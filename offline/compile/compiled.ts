@@ -13,14 +13,13 @@ import { type Config, configured, DEFAULT_R } from "../command/config.ts";
 import type { Run } from "../command/run.ts";
 import { beginStep, finishStep, type Settings, type Step } from "../command/step.ts";
 import { calibrate, compileCalibration } from "../compress/calibrate.ts";
-import { calibrateEigenbasis } from "../compress/eigenbasis.ts";
 import type { Calibration } from "../compress/importance.ts";
+import { measureSpectra } from "../compress/spectra.ts";
 import type { Dataset } from "../dataset/dataset.ts";
 import { digestOf, openSplit } from "../dataset/open-datasets.ts";
 import { NOT_FINITE_ADVICE } from "../gradients/collect.ts";
 import { openGradientSession } from "../gradients/session.ts";
-import { readModel } from "../onnx/model.ts";
-import { type CompiledGradient, type CompileOptions, compileGradient, differentiate, shares } from "./compile.ts";
+import { type CompiledGradient, type CompileOptions, compileGradient } from "./compile.ts";
 import type { TensorSpec } from "./tensor-spec.ts";
 
 const { onnx } = onnxProto;
@@ -163,12 +162,8 @@ async function withSpectra(
   rows: readonly number[],
 ): Promise<Calibrated> {
   if (options.compressor !== "eigenbasis") return { calibration: measured };
-  const spectra = await calibrateEigenbasis(
-    async () => differentiate(await readModel(model), model, options),
-    (layers) => shares(layers, options.r),
-    config.seed,
-    () => batchesOf(train, rows, Math.min(config.batch, SPECTRA_BATCH)),
-  );
+  const batch = Math.min(config.batch, SPECTRA_BATCH);
+  const spectra = await measureSpectra(model, options, () => batchesOf(train, rows, batch));
   return { calibration: measured, spectra };
 }
 

@@ -7,7 +7,7 @@ import type { Tensor } from "onnxruntime-node";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import * as z from "zod";
-import { compileGradient } from "../../offline/compile/compile.ts";
+import { compileCalibrated } from "./calibrated.ts";
 import { digitFeeds, digitModel } from "./digits.ts";
 import { feedsOf, relativeError, runner } from "./run.ts";
 import { readSafetensors } from "./safetensors.ts";
@@ -97,7 +97,8 @@ async function inBrowser(graph: Uint8Array, feeds: Record<string, Tensor>) {
 const zoo = (file: string) => fileURLToPath(new URL(`../../fixtures/zoo/${file}`, import.meta.url));
 
 test.each([
-  ["the digit classifier", "cross-entropy", digitModel, () => digitFeeds],
+  ["the digit classifier", "cross-entropy", digitModel, () => digitFeeds, "uniform"],
+  ["the digit classifier in its eigenbasis", "cross-entropy", digitModel, () => digitFeeds, "eigenbasis"],
   ...(["mlp", "resnet9", "gpt2"] as const).map(
     (name) =>
       [
@@ -105,10 +106,12 @@ test.each([
         name === "gpt2" ? "next-token" : "cross-entropy",
         zoo(`${name}.onnx`),
         () => readSafetensors(zoo(`${name}.safetensors`)).arrays,
+        "uniform",
       ] as const,
   ),
-] as const)("%s in Chromium equals onnxruntime-node's CPU to 1e-3", async (_, loss, model, arrays) => {
-  const compiled = await compileGradient(model, { loss, r: { perLayer: 128 }, compressor: "uniform", seed: 1 });
+] as const)("%s in Chromium equals onnxruntime-node's CPU to 1e-3", async (_, loss, model, arrays, compressor) => {
+  const options = { loss, r: { perLayer: 128 }, compressor, seed: 1 } as const;
+  const compiled = await compileCalibrated(model, options, (ports) => feedsOf(ports, arrays()));
   const feeds = feedsOf(compiled, arrays());
   const expected = await (await runner(compiled.graph))(feeds);
   const got = await inBrowser(compiled.graph, feeds);

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { compileGradient } from "../../offline/compile/compile.ts";
+import { compileCalibrated } from "./calibrated.ts";
 import { feedsOf, relativeError, runner } from "./run.ts";
 import { readSafetensors } from "./safetensors.ts";
 
@@ -10,17 +10,15 @@ const SWIFTSHADER = "/usr/lib/chromium/vk_swiftshader_icd.json";
 if (existsSync(SWIFTSHADER)) process.env.VK_DRIVER_FILES ??= SWIFTSHADER;
 
 test.runIf(process.env.VK_DRIVER_FILES).each([
-  ["cnn", "cross-entropy"],
-  ["gpt2", "next-token"],
-] as const)("%s on WebGPU equals the CPU's", async (name, loss) => {
+  ["cnn", "cross-entropy", "uniform"],
+  ["gpt2", "next-token", "uniform"],
+  ["cnn", "cross-entropy", "eigenbasis"],
+  ["gpt2", "next-token", "eigenbasis"],
+] as const)("%s on WebGPU equals the CPU's: %s, %s", async (name, loss, compressor) => {
   const file = (end: string) => fileURLToPath(new URL(`../../fixtures/zoo/${name}.${end}`, import.meta.url));
   const { arrays } = readSafetensors(file("safetensors"));
-  const { graph, ...compiled } = await compileGradient(file("onnx"), {
-    loss,
-    r: { perLayer: 32 },
-    compressor: "uniform",
-    seed: 1,
-  });
+  const options = { loss, r: { perLayer: 32 }, compressor, seed: 1 } as const;
+  const { graph, ...compiled } = await compileCalibrated(file("onnx"), options, (ports) => feedsOf(ports, arrays));
   const feeds = feedsOf({ graph, ...compiled }, arrays);
   const cpu = await (await runner(graph))(feeds);
   const gpu = await (await runner(graph, { executionProviders: ["webgpu"] }))(feeds);
