@@ -186,11 +186,9 @@ function orderOf(queries: Metadata): Uint32Array {
 const RESERVED = new Set(["id", "image", "influence"]);
 
 /** The id of one row, and its columns. */
-export function rowOf(metadata: Metadata, row: number): Row {
-  const described: Row = { id: metadata.ids[row] };
-  for (const [name, values] of Object.entries(metadata.columns)) {
-    if (!RESERVED.has(name)) described[name] = values[row];
-  }
+export function rowOf({ ids, columns }: Metadata, row: number): Row {
+  const described: Row = { id: ids[row] };
+  for (const name in columns) if (!RESERVED.has(name)) described[name] = columns[name][row];
   return described;
 }
 

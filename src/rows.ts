@@ -46,8 +46,8 @@ export function describeRow(index: OpenIndex, kind: Kind, row: number): Row {
   const { path, images } = KINDS[kind];
   const described = rowOf(metadataOf(index, kind), row);
   if (!manifest.files[images]) return described;
-  const image = `/v1/indexes/${manifest.name}/${path}/${encodeURIComponent(described.id)}/image?version=${manifest.version}`;
-  return { ...described, image };
+  described.image = `/v1/indexes/${manifest.name}/${path}/${encodeURIComponent(described.id)}/image?version=${manifest.version}`;
+  return described;
 }
 
 async function describeOne(c: Context<Environment>, kind: Kind, name: string, id: string): Promise<Response> {
