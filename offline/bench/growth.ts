@@ -79,7 +79,15 @@ function record(points: readonly Point[]): void {
           values: { ms: point[which] },
         })),
       );
-    const plot = { x, y: "ms", line: "line", facet: "against", logarithmic: true, label: "milliseconds, median" };
+    const plot = {
+      x,
+      y: "ms",
+      line: "line",
+      facet: "against",
+      logarithmic: true,
+      logarithmicY: true,
+      label: "milliseconds, median",
+    };
     writeFileSync(beside(file), plotOf(summarised(measurements), plot));
   }
   const rows = points.map(

@@ -35,6 +35,8 @@ export interface Plot {
   line: string;
   facet: string;
   logarithmic: boolean;
+  /** Whether y is logarithmic too; not by default. */
+  logarithmicY?: boolean;
   label: string;
   /** One standard deviation (the default), or from the least to the largest. */
   bars?: "deviation" | "range";

@@ -7,7 +7,7 @@ import type { Summary } from "./table.ts";
 /** An SVG document. */
 export function plotOf(
   summaries: readonly Summary[],
-  { x, y, line, facet, logarithmic, label, only, bars }: PlotOptions,
+  { x, y, line, facet, logarithmic, logarithmicY, label, only, bars }: PlotOptions,
 ): string {
   const { document } = parseHTML("<!doctype html><html><body></body></html>");
   const points = summaries.flatMap(({ of, values }) => {
@@ -42,7 +42,7 @@ export function plotOf(
       ? { type: logarithmic ? "log" : "linear", label: x, ...(logarithmic ? { base: 2 } : {}) }
       : { type: "point", label: null, tickRotate: -50 },
     fx: { label: null, domain: facets, padding: 0.12 },
-    y: { label, grid: true },
+    y: { type: logarithmicY ? "log" : "linear", label, grid: true },
     color: { domain: lines, range: lines.map(colourOf) },
     marks,
   });
