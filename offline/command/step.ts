@@ -1,11 +1,22 @@
 /**
  * The file system is the state of a build: `<step>/` is finished, `<step>.part/` was interrupted, neither is not begun. Each
- * holds step.json: the settings that determine its contents, so that a restart knows whether what is there still counts.
+ * holds step.json: the settings that determine its contents, so that a restart knows whether what is there still counts. A finished
+ * one also holds sums.json: the sha256 of its small files, the .json ones and the mask. Large files carry or are named with their own.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { FILES } from "../../src/core/manifest.ts";
 
 export type Settings = Record<string, string | number | boolean | null>;
 
@@ -15,6 +26,42 @@ export interface Step {
   finished: boolean;
   /** sha256 of the settings. */
   key: string;
+}
+
+const SUMS = "sums.json";
+const hasSum = (file: string): boolean => (file.endsWith(".json") || file === FILES.mask) && file !== SUMS;
+
+function sumsOf(folder: string): Record<string, string> {
+  const files = readdirSync(folder).filter(hasSum);
+  return Object.fromEntries(
+    files.sort().map((file) => [
+      file,
+      createHash("sha256")
+        .update(readFileSync(join(folder, file)))
+        .digest("hex"),
+    ]),
+  );
+}
+
+/** Throws an Error that names the file when a small file of a finished step was changed since. */
+function checkSums(folder: string): void {
+  const path = join(folder, SUMS);
+  if (!existsSync(path)) return;
+  const advice = `delete ${folder} and run the same command again`;
+  let expected: unknown;
+  try {
+    expected = JSON.parse(readFileSync(path, "utf8"));
+  } catch {
+    throw new Error(`${path}: expected JSON, got other bytes: it was changed; ${advice}`);
+  }
+  const got = new Map(Object.entries(sumsOf(folder)));
+  for (const [file, sha256] of Object.entries(expected ?? {})) {
+    if (sha256 !== got.get(file)) {
+      throw new Error(
+        `${join(folder, file)}: expected sha256 ${sha256}, got ${got.get(file) ?? "no file"}: it was changed; ${advice}`,
+      );
+    }
+  }
 }
 
 function keyOf(settings: Settings): string {
@@ -60,6 +107,7 @@ export function beginStep(
   const key = keyOf(settings);
   const finished = join(run, name);
   const part = `${finished}.part`;
+  if (existsSync(finished)) checkSums(finished);
   for (const folder of [finished, part]) {
     const before = recorded(folder);
     if (before === null) {
@@ -96,6 +144,7 @@ export function finishStep(step: Step): Step {
   if (step.finished) return step;
   const folder = step.folder.replace(/\.part$/, "");
   try {
+    writeFileSync(join(step.folder, SUMS), `${JSON.stringify(sumsOf(step.folder), null, 2)}\n`);
     renameSync(step.folder, folder);
   } catch (error) {
     if (!existsSync(join(folder, "step.json"))) throw error;

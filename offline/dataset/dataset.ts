@@ -43,7 +43,7 @@ export interface Dataset {
 /** An input or target: fixed extents, lists to pad, or derived from another input. */
 type Source =
   | { kind: "fixed"; column: NumberColumn; shape: number[]; divideBy: number }
-  | { kind: "ragged"; ragged: Ragged; pad: number }
+  | { kind: "ragged"; ragged: Ragged; pad: number; whole: boolean }
   | { kind: "derived"; from: string; value: "mask" | "zeros" | "labels" };
 
 /** Extents that the model fixes: a named axis takes anything. */
@@ -65,8 +65,11 @@ function sourceOf(
   folder: string,
   pad: number,
 ): Source {
-  if (column.kind === "values")
-    return { kind: "ragged", ragged: openRagged(column, entry, folder), pad: entry.pad ?? pad };
+  if (column.kind === "values") {
+    // Token ids are padded without being asked; measurements are not.
+    const whole = spec.type.startsWith("float") && entry.pad === undefined;
+    return { kind: "ragged", ragged: openRagged(column, entry, folder), pad: entry.pad ?? pad, whole };
+  }
   const shape = entry.shape ?? column.extents;
   const size = (extents: readonly number[]) => extents.reduce((product, extent) => product * extent, 1);
   if (size(shape) !== size(column.extents)) {
@@ -197,9 +200,11 @@ export async function openDataset(
         else if (source.kind === "fixed") {
           const values = await source.column.read(rows);
           feeds[spec.name] = tensorOf(spec, values, [rows.length, ...source.shape], source.divideBy);
-        } else if (source.kind === "ragged")
-          feeds[spec.name] = padded(spec, await source.ragged.read(rows), (number) => number, source.pad);
-        else {
+        } else if (source.kind === "ragged") {
+          const lists = await source.ragged.read(rows);
+          checkLengths(spec, source, rows, lists);
+          feeds[spec.name] = padded(spec, lists, (number) => number, source.pad);
+        } else {
           const from = sources.get(source.from);
           if (from?.kind !== "ragged") throw new Error(`${spec.name}: ${source.from} is not an input of lists`);
           const lists = await from.ragged.read(rows);
@@ -219,6 +224,24 @@ export async function openDataset(
     image:
       pictured?.kind === "fixed" ? (row) => picture(pictured.column, pictured.shape, pictured.divideBy, row) : null,
   };
+}
+
+/** Throws an Error that names the first list that is longer than the model takes, or shorter where nothing says how to fill it. */
+function checkLengths(
+  spec: TensorSpec,
+  { ragged, whole }: { ragged: Ragged; whole: boolean },
+  rows: readonly number[],
+  lists: readonly number[][],
+): void {
+  const length = spec.shape[1];
+  if (typeof length !== "number") return;
+  const at = lists.findIndex((list) => list.length > length || (whole && list.length < length));
+  if (at < 0) return;
+  const got = lists[at]!.length;
+  const advice = got > length ? "set `maxLength` to cut longer ones" : "set `pad` to fill shorter ones";
+  throw new Error(
+    `${spec.name}: ${ragged.name}: example ${rows[at]}: expected ${length} values as the model takes, got ${got}; mend it, or ${advice}`,
+  );
 }
 
 /** The labels, where the target is one integer an example. */

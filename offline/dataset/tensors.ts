@@ -45,7 +45,7 @@ export function tensorOf(
   }
 }
 
-/** Lists as one [rows, longest] tensor: `value` of each number, `pad` after each list's end. A length that the model fixes is kept. */
+/** Lists as one [rows, longest] tensor: `value` of each number, `pad` after each list's end. A length that the model fixes is kept: no list is longer. */
 export function padded(
   spec: TensorSpec,
   lists: readonly number[][],
@@ -56,10 +56,6 @@ export function padded(
   const longest = typeof fixed === "number" ? fixed : lists.reduce((most, list) => Math.max(most, list.length), 1);
   const values = new Float64Array(lists.length * longest).fill(pad);
   lists.forEach((list, row) => {
-    if (list.length > longest)
-      throw new Error(
-        `${spec.name}: expected at most ${longest} values in an example, got ${list.length}; set \`maxLength\``,
-      );
     list.forEach((number, column) => {
       values[row * longest + column] = value(number);
     });

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import onnxProto from "onnx-proto";
 import { describe, expect, test } from "vitest";
@@ -169,15 +169,52 @@ describe("bad input: one clear line naming what and where, and nothing half-writ
     );
   });
 
-  test("an example of another length than the model takes: its input and both lengths", () => {
+  test.each([783, 785])(
+    "an example of %d values in the middle, where the model takes 784: its input, file and row",
+    (length) => {
+      const { folder } = configFile({});
+      const file = join(folder, "signals.jsonl");
+      const line = (values: number) => JSON.stringify({ pixels: new Array(values).fill(0.5), label: 1 });
+      writeFileSync(file, [line(784), line(784), line(length), line(784)].join("\n"));
+      const model = join(folder, "linear.onnx");
+      modelWith("Relu", model);
+      const train = { inputs: { image: { file, column: "pixels" } }, target: { file, column: "label" } };
+      expect(refuses({ name: "lengths", model, r: { total: 20 }, train })).toMatch(
+        new RegExp(
+          `image: .*signals\\.jsonl: pixels: example 2: expected 784 values as the model takes, got ${length}; mend`,
+        ),
+      );
+    },
+  );
+
+  test("an id that occurs twice: both rows", () => {
+    const config = smallConfig(100);
     const { folder } = configFile({});
-    const file = join(folder, "signals.jsonl");
-    const line = (values: number) => JSON.stringify({ pixels: new Array(values).fill(0.5), label: 1 });
-    writeFileSync(file, [line(784), line(784), line(785), line(784)].join("\n"));
-    const model = join(folder, "linear.onnx");
-    modelWith("Relu", model);
-    const train = { inputs: { image: { file, column: "pixels" } }, target: { file, column: "label" } };
-    const line2 = refuses({ name: "lengths", model, r: { total: 20 }, train });
-    expect(line2).toMatch(/image: expected at most 784 values in an example, got 785/);
+    const file = join(folder, "ids.jsonl");
+    const ids = Array.from({ length: 60_000 }, (_, row) => JSON.stringify({ id: row === 71 ? "e17" : `e${row}` }));
+    writeFileSync(file, ids.join("\n"));
+    const train = { ...config.train, ids: { file, column: "id" } };
+    expect(refuses({ ...config, train })).toMatch(/ids\.jsonl: id: expected unique ids, got "e17" in rows 17 and 71/);
+  });
+
+  test("a full disk: what is finished is kept, and going on makes the same bytes", () => {
+    const { path, run } = configFile(smallConfig(500));
+    expect(influence("collect", path, "--out", run, "--shard", "1/2").status).toBe(0);
+    // Every write to /dev/full fails as one on a full disk does.
+    const shard = join(run, "collect.part", "train-00001.shard.part");
+    symlinkSync("/dev/full", shard);
+    const full = influence("index", path, "--out", run);
+    expect(full.status).toBe(1);
+    expect(full.stderr.match(/^influence: .*$/m)?.[0]).toMatch(
+      /^influence: the disk is full; make room and run the same command again/,
+    );
+    expect(existsSync(join(run, "collect"))).toBe(false);
+    expect(readdirSync(join(run, "collect.part")).filter((file) => file.endsWith(".shard"))).not.toEqual([]);
+    rmSync(shard);
+    expect(influence("index", path, "--out", run).status).toBe(0);
+    const whole = configFile(smallConfig(500));
+    expect(influence("index", whole.path, "--out", whole.run).status).toBe(0);
+    const manifest = (folder: string) => readFileSync(join(folder, "index", "manifest.json"), "utf8");
+    expect(manifest(run)).toBe(manifest(whole.run));
   });
 });
