@@ -8,7 +8,7 @@ import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { plotOf } from "../evaluate/plot.ts";
-import { summarised } from "../evaluate/table.ts";
+import { markdown, summarised } from "../evaluate/table.ts";
 import { readManifest } from "../store/publish.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { cutIndex, demonstrationWith, readQueries, type Timed, TOP, timeSearch } from "./vectors.ts";
@@ -90,17 +90,26 @@ function record(points: readonly Point[]): void {
     };
     writeFileSync(beside(file), plotOf(summarised(measurements), plot));
   }
-  const rows = points.map(
-    ({ n, R, one, every, native, bytes, rescored }) =>
-      `| ${n.toLocaleString("en")} | ${R} | ${one.toPrecision(3)} | ${every.toPrecision(3)} | ${native.toPrecision(3)} | ${(one / native).toFixed(2)} | ${(bytes / 1e6).toPrecision(3)} of ${((n * R) / 1e6).toPrecision(3)} | ${rescored.toPrecision(2)} |`,
-  );
-  const table = [
-    `On ${cpus()[0]?.model ?? "an unknown processor"}, Node ${process.version}; times in milliseconds, medians of ${ROUNDS} rounds that take turns.`,
-    "",
-    "| n | R | one query | every row scanned | native, one end | ÷ native | MB of codes read | re-scored, % of n |",
-    "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ...rows,
-  ].join("\n");
+  const head = [
+    "n",
+    "R",
+    "one query",
+    "every row scanned",
+    "native, one end",
+    "÷ native",
+    "MB of codes read",
+    "re-scored, % of n",
+  ];
+  const rows = points.map(({ n, R, one, every, native, bytes, rescored }) => [
+    n.toLocaleString("en"),
+    String(R),
+    ...[one, every, native].map((time) => time.toPrecision(3)),
+    (one / native).toFixed(2),
+    `${(bytes / 1e6).toPrecision(3)} of ${((n * R) / 1e6).toPrecision(3)}`,
+    rescored.toPrecision(2),
+  ]);
+  const machine = `${cpus()[0]?.model ?? "an unknown processor"}, Node ${process.version}`;
+  const table = `On ${machine}; times in milliseconds, medians of ${ROUNDS} rounds that take turns.\n\n${markdown(head, rows, 0)}`;
   const document = beside("SEARCH.md");
   const [before, after] = readFileSync(document, "utf8").split(/(?<=<!-- growth -->\n).*(?=<!-- end of growth -->)/s);
   writeFileSync(document, `${before}\n${table}\n\n${after}`);
