@@ -94,7 +94,13 @@ function sidesOf(
     return b.reshape(rows, [rows.shape[0] ?? 1, rows.shape[2] ?? 1]);
   };
   return [
-    { left: indexed(b, height, flat, () => indices), right: rowSide(b, d, [...rowAxes], true), scale: 1, held: false },
+    {
+      left: indexed(b, height, flat, () => indices),
+      right: rowSide(b, d, [...rowAxes], true),
+      scale: 1,
+      held: false,
+      positions: estimate(d.shape.filter((_, a) => a !== d.batch?.axis && !rowAxes.includes(a))),
+    },
   ];
 }
 

@@ -151,7 +151,7 @@ export function outerProduct(b: Builder, shape: number[], use: Outer): PerExampl
       return b.scaled(b.reshape(entries, [b.batch, ...shape]), use.scale);
     },
     plan,
-    sides: sidesOf(b, shape, use),
+    sides: sidesOf(b, shape, use, positions),
     factors: [
       factorsOf(
         b,
@@ -166,7 +166,8 @@ export function outerProduct(b: Builder, shape: number[], use: Outer): PerExampl
 }
 
 /** As a matrix, if its rows and columns are the rows of x and δ or of δ and x. */
-function sidesOf(b: Builder, shape: readonly number[], { x, xAxes, d, dAxes, rows, scale }: Outer): Sides[] | null {
+function sidesOf(b: Builder, shape: readonly number[], use: Outer, positions: number): Sides[] | null {
+  const { x, xAxes, d, dAxes, rows, scale } = use;
   const [height, width] = matrixExtents(shape);
   const corners = [0, width - 1, (height - 1) * width, height * width - 1].map((at) => ({
     pair: rows(at),
@@ -180,8 +181,9 @@ function sidesOf(b: Builder, shape: readonly number[], { x, xAxes, d, dAxes, row
   const last = (v: Value, axes: number[]) => axes.length === 1 && axes[0] === v.shape.length - 1;
   const straight = last(x, xAxes) && last(d, dAxes);
   const [ofX, ofD] = [rowSide(b, x, xAxes, straight), rowSide(b, d, dAxes, straight)];
-  if (fits(0, 1)) return [{ left: ofX, right: ofD, scale, held: false }];
-  return fits(1, 0) ? [{ left: ofD, right: ofX, scale, held: false }] : null;
+  const rest = { scale, held: false, positions };
+  if (fits(0, 1)) return [{ left: ofX, right: ofD, ...rest }];
+  return fits(1, 0) ? [{ left: ofD, right: ofX, ...rest }] : null;
 }
 
 /** Rows along axes of a value; `straight`: along its last one, and the positions' axes are to be left as they are. */

@@ -24,8 +24,8 @@ export interface PerExample {
 }
 
 export interface Plan {
-  /** From the whole; gathered rows of a product; blocks of a product; kernel offsets; a table's rows; several uses. */
-  kind: "whole" | "rows" | "blocks" | "taps" | "lookup" | "sum";
+  /** From the whole; gathered rows of a product; blocks of a product; kernel offsets; a table's rows; several uses; in other directions. */
+  kind: "whole" | "rows" | "blocks" | "taps" | "lookup" | "sum" | "turned";
   cost: number;
   /** The plans that would cost more, cheapest first. */
   others: { kind: Plan["kind"]; cost: number }[];

@@ -25,6 +25,8 @@ export interface Sides {
   scale: number;
   /** Whether the gradient is there whole anyway. */
   held: boolean;
+  /** Of an example, an estimate. */
+  positions: number;
 }
 
 /**
@@ -77,7 +79,7 @@ export function wholeSides(b: Builder, whole: () => Value, shape: readonly numbe
     if (columns > 1) return { value: b.op("MatMul", [b.transpose(directions, [1, 0]), matrix()]), axes: [1] };
     return { value: b.op("MatMul", [b.reshape(whole(), [b.batch, rows]), directions]), axes: [1] };
   };
-  return { left: vectors(b, rows, matrix, turned), right: units(b, columns), scale: 1, held: true };
+  return { left: vectors(b, rows, matrix, turned), right: units(b, columns), scale: 1, held: true, positions: columns };
 }
 
 /** The side of a table: position t has the unit vector of its index [B (or 1), T]. */

@@ -147,7 +147,7 @@ function sidesOf(b: Builder, shape: readonly number[], t: Taps): Sides[] | null 
       pads: [...t.pads.map(([before]) => before), ...t.pads.map(([, after]) => after)],
     }),
   );
-  return [{ left, right, scale: 1, held: false }];
+  return [{ left, right, scale: 1, held: false, positions: estimate(out) }];
 }
 
 export function taps(b: Builder, shape: number[], t: Taps): PerExample {

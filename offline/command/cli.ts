@@ -14,7 +14,7 @@ import { queryFolder, type Row } from "../serve/query.ts";
 import { addServe } from "../serve/serve-command.ts";
 import { type Bucket, openLocalBucket, openS3Bucket, s3SettingsFromEnvironment } from "../store/bucket.ts";
 import { byteCount, positiveInteger } from "./arguments.ts";
-import { readConfig } from "./config.ts";
+import { configSchema, readConfig } from "./config.ts";
 import { fittedTo } from "./fitted.ts";
 import { buildToIndex, collectStep, fitStep, publishStep } from "./pipeline.ts";
 import { progressTo } from "./progress.ts";
@@ -165,8 +165,13 @@ program
   .option("--output <name>", "the output that the loss reads (default: the first)")
   .option("--layers <pattern...>", 'name patterns of the layers to cover, "!" in front to leave out')
   .option("--per-layer <r>", "kept coordinates of each layer, for the cost", positiveInteger, 1024)
+  .addOption(
+    new Option("--compressor <kind>", "which coordinates are kept")
+      .choices(configSchema.shape.compressor.unwrap().options)
+      .default("eigenbasis"),
+  )
   .option("--json", "the result as JSON")
-  .action(async (model: string, options: { output?: string; layers?: string[]; perLayer: number; json?: boolean }) => {
+  .action(async (model: string, options: Parameters<typeof inspectModel>[1] & { json?: boolean }) => {
     const { json, ...chosen } = options;
     const inspection = await inspectModel(model, chosen);
     console.log(json ? JSON.stringify(inspection) : inspectReport(inspection));

@@ -98,9 +98,10 @@ export const configSchema = z.strictObject({
    * Which coordinates are kept. `eigenbasis`: those of largest mean square in the eigenvectors of each parameter's gradients;
    * `importance`: drawn in proportion to their estimated mean square; `sjlt`: eight times as many drawn so, then added with random
    * signs into so many; all three measured on `calibrate` examples. `uniform`: the paper's; `grid`: random rows × random columns.
+   * Default: `eigenbasis`; of imported gradients, whose model is not known, only `uniform` can be.
    */
-  compressor: z.enum(["eigenbasis", "importance", "uniform", "grid", "sjlt"]).default("importance"),
-  calibrate: z.int().positive().default(256),
+  compressor: z.enum(["eigenbasis", "importance", "uniform", "grid", "sjlt"]).optional(),
+  calibrate: z.int().positive().default(1024),
   /** For next-token: an example's loss is the mean or the sum over its counted tokens. */
   reduction: z.enum(["mean", "sum"]).optional(),
   /** A rule (fit.ts), a rule times a factor, or a number, λ itself. Changing it makes only `fit` and `index` anew. */
@@ -121,11 +122,14 @@ export const configSchema = z.strictObject({
   shard: z.int().positive().default(10_000),
 });
 
+export type Compressor = NonNullable<z.infer<typeof configSchema>["compressor"]>;
+
 /** R where the configuration sets none. */
 export const DEFAULT_R = { total: 512 };
 
 export type Config = z.infer<typeof configSchema> & {
   title: string;
+  compressor: Compressor;
   /** The folder that paths in the configuration start from. */
   folder: string;
 };
@@ -152,8 +156,15 @@ export function readConfig(path: string): Config {
     );
     throw new Error(faults.join("\n"));
   }
+  const isImport = parsed.data.train.gradients !== undefined;
+  if (isImport && ![undefined, "uniform"].includes(parsed.data.compressor)) {
+    throw new Error(
+      `${path}: compressor: expected uniform for imported gradients, whose inputs and cotangents are not known, got ${parsed.data.compressor}; leave it out, or give the model`,
+    );
+  }
   const name = parsed.data.name ?? basename(path, extname(path));
-  return { ...parsed.data, name, title: parsed.data.title ?? name, folder: dirname(resolve(path)) };
+  const { compressor = isImport ? "uniform" : "eigenbasis" } = parsed.data;
+  return { ...parsed.data, compressor, name, title: parsed.data.title ?? name, folder: dirname(resolve(path)) };
 }
 
 /** The absolute path of a file that the configuration names. */

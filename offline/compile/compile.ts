@@ -293,7 +293,7 @@ function entriesIn(
   b.initializers.set(ofRight, tensorOf(ELEMENT.float32, [columns, right.length / columns], right));
   const width = right.length / columns;
   const entries = Array.from(positions, (at) => Math.floor(at / columns) * width + (at % columns));
-  return turned(b, gradient.sides ?? [], b.value(ofLeft), b.value(ofRight)).at(entries);
+  return turned(b, gradient.sides ?? [], b.value(ofLeft), b.value(ofRight), entries);
 }
 
 /** The value under a name of its own. */

@@ -24,7 +24,7 @@ export function inspectReport({ inputs, outputs, dynamicAxes, layers, covered, r
     operators.join(" "),
     parameters.map(({ shape }) => extents(shape)).join(" "),
     count(d),
-    uncovered ?? (trained ? [...new Set(plans.map(({ kind }) => kind))].join(" ") : "not trained"),
+    uncovered ?? (trained ? [...new Set(plans.map(({ by, kind }) => `${by}: ${kind}`))].join(", ") : "not trained"),
   ]);
   const ports = (title: string, list: Inspection["inputs"]) =>
     list.map(({ name, type, shape }) => [title, name, type, extents(shape)]);
@@ -32,7 +32,7 @@ export function inspectReport({ inputs, outputs, dynamicAxes, layers, covered, r
     aligned([...ports("input", inputs), ...ports("output", outputs)]),
     `free axes: ${dynamicAxes.join(", ") || "none"}`,
     "",
-    aligned([["layer", "operators", "shapes", "parameters", "gathered by, or why not"], ...table]),
+    aligned([["layer", "operators", "shapes", "parameters", "kept by: gathered by, or why not"], ...table]),
     "",
     `parameters covered: ${(100 * covered).toFixed(1)} %`,
     `collecting costs about ${relativeCost.toFixed(1)} × a forward pass (estimated)`,

@@ -2,11 +2,15 @@
 import { type Parameter, sizeOf, uniformMask } from "../../src/core/mask.ts";
 import { ancestors, backward } from "../autodiff/backward.ts";
 import { estimate, type PerExample, type Plan } from "../autodiff/per-example.ts";
+import { turnedPlan } from "../autodiff/turned.ts";
+import { directionCounts } from "../compress/eigenbasis.ts";
 import { type Candidate, candidatesOf, chooseParameters, groupLayers } from "../compress/layers.ts";
 import { type Builder, createBuilder } from "../onnx/builder.ts";
 import { type Graph, integer, type Node } from "../onnx/graph.ts";
 import { readModel } from "../onnx/model.ts";
-import { batchSymbol, describe, type GraphInput, shares, withBatch } from "./compile.ts";
+import { batchSymbol, type CompileOptions, describe, type GraphInput, shares, withBatch } from "./compile.ts";
+
+type Compressor = CompileOptions["compressor"];
 
 export interface InspectedLayer {
   name: string;
@@ -19,8 +23,12 @@ export interface InspectedLayer {
   uncovered: string | null;
   /** Whether it is differentiated by default: constants and statistics are not. */
   trained: boolean;
-  /** How its kept coordinates would be computed at the given r, the estimated multiply-adds per example, and the dearer plans. */
-  plans: ({ parameter: string; kept: number } & Plan)[];
+  /**
+   * By parameter, what would choose its coordinates at the given r (all: none is left out; a parameter that is not known as a matrix is
+   * not kept in its eigenbasis but by importance), how they would be computed, the estimated multiply-adds per example, and the dearer
+   * plans.
+   */
+  plans: ({ parameter: string; kept: number; by: Compressor | "all" } & Plan)[];
 }
 
 export interface Inspection {
@@ -40,7 +48,7 @@ export interface Inspection {
 /** Throws if the model cannot be read or an operator of it is not understood at all. */
 export async function inspectModel(
   path: string,
-  options: { output?: string; layers?: readonly string[]; perLayer?: number } = {},
+  options: { output?: string; layers?: readonly string[]; perLayer?: number; compressor?: Compressor } = {},
 ): Promise<Inspection> {
   const model = await readModel(path);
   const graph = withBatch(model, batchSymbol(model, path));
@@ -48,7 +56,8 @@ export async function inspectModel(
   const candidates = candidatesOf(graph.initializers, graph.nodes);
   const chosen = options.layers ? chooseParameters(candidates, options.layers) : candidates;
   const { gradients, reasons, b, forward } = coverage(graph, path, output, chosen);
-  const layers = inspectLayers(graph, chosen, gradients, reasons, options.perLayer ?? 1024);
+  const { perLayer = 1024, compressor = "eigenbasis" } = options;
+  const layers = inspectLayers(graph, chosen, gradients, reasons, perLayer, compressor);
   const trained = chosen.filter((candidate) => candidate.trained);
   const size = (list: readonly Parameter[]) => list.reduce((sum, parameter) => sum + sizeOf(parameter), 0);
   const cost = {
@@ -110,6 +119,7 @@ function inspectLayers(
   gradients: ReadonlyMap<string, PerExample>,
   reasons: ReadonlyMap<string, string>,
   perLayer: number,
+  compressor: Compressor,
 ): InspectedLayer[] {
   const trained = new Map(chosen.map((candidate) => [candidate.name, candidate.trained]));
   const layers = groupLayers(chosen);
@@ -121,14 +131,22 @@ function inspectLayers(
     const isTrained = layer.parameters.some(({ name }) => trained.get(name));
     const idle = isTrained ? "no gradient reaches it" : "looks like a constant or a statistic, not a trained parameter";
     let start = 0;
-    const plans = layer.parameters.flatMap((parameter) => {
+    const plans = layer.parameters.flatMap((parameter): InspectedLayer["plans"] => {
       const from = start;
       start += sizeOf(parameter);
       const inside = Array.from(mask[index]?.kept ?? [])
         .filter((position) => position >= from && position < start)
         .map((position) => position - from);
-      const plan = gradients.get(parameter.name)?.plan(inside);
-      return plan && inside.length > 0 ? [{ parameter: parameter.name, kept: inside.length, ...plan }] : [];
+      const gradient = gradients.get(parameter.name);
+      if (!gradient || inside.length === 0) return [];
+      const kept = { parameter: parameter.name, kept: inside.length };
+      if (mask[index]?.r === layer.d) return [{ ...kept, by: "all", ...gradient.plan(inside) }];
+      if (compressor !== "eigenbasis") return [{ ...kept, by: compressor, ...gradient.plan(inside) }];
+      if (!gradient.sides) return [{ ...kept, by: "importance", ...gradient.plan(inside) }];
+      // The kept entries are seldom spread over all directions that are looked at: about half of them, on each side.
+      const counts = directionCounts(parameter.shape, inside.length).map((count) => Math.ceil(count / 2));
+      const plan = turnedPlan(gradient.sides, [counts[0] ?? 1, counts[1] ?? 1], inside.length);
+      return [{ ...kept, by: compressor, ...plan }];
     });
     return {
       name: layer.name,

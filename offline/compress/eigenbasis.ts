@@ -6,7 +6,20 @@
  */
 import { type Directions, type Layer, type MaskBlock, sizeOf } from "../../src/core/mask.ts";
 import type { PerExample } from "../autodiff/per-example.ts";
+import { matrixExtents } from "../autodiff/sides.ts";
 import { type Calibration, importanceMask } from "./importance.ts";
+
+/** Directions that are looked at on a side, for each row or column of the squarest grid of r entries. */
+const WIDER = 4;
+
+/** How many directions are looked at on each side of a parameter in a layer that keeps r. */
+export function directionCounts(shape: readonly number[], r: number): [number, number] {
+  const [rows, columns] = matrixExtents(shape);
+  const side = Math.max(1, Math.floor(Math.sqrt(r)));
+  const wide = Math.min(columns, rows < side ? Math.max(1, Math.floor(r / rows)) : side);
+  const high = Math.min(rows, Math.max(1, Math.floor(r / wide)));
+  return [Math.min(rows, WIDER * high), Math.min(columns, WIDER * wide)];
+}
 
 /** What the calibration batch says of a parameter that is known as a matrix [rows, columns]. */
 export interface Spectrum extends Directions {

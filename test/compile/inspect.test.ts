@@ -38,7 +38,7 @@ test("the digit classifier: its layers, axes and cost", async () => {
 });
 
 test("the chosen plan is the cheapest of those that the layer has", async () => {
-  const { layers } = await inspectModel(fixture("mnist-cnn/model.onnx"));
+  const { layers } = await inspectModel(fixture("mnist-cnn/model.onnx"), { compressor: "importance" });
   const kinds = (layer: string) => {
     const [plan] = layers.find(({ name }) => name === layer)?.plans ?? [];
     const all = plan ? [plan, ...plan.others] : [];
@@ -47,6 +47,15 @@ test("the chosen plan is the cheapest of those that the layer has", async () => 
   };
   expect(kinds("conv2")).toEqual(["blocks", "taps", "whole"]);
   expect(kinds("fc1")).toEqual(["blocks", "rows", "whole"]);
+});
+
+test("each parameter is kept in its eigenbasis, by importance where it is not known as a matrix, or whole", async () => {
+  const { layers } = await inspectModel(fixture("zoo/mobilenet.onnx"), { perLayer: 60 });
+  const plans = layers.flatMap((layer) => layer.plans);
+  const by = (parameter: string) => plans.find((plan) => plan.parameter === parameter);
+  expect(by("3.3.weight")).toMatchObject({ by: "importance" });
+  expect(by("3.0.weight")).toMatchObject({ by: "eigenbasis", kind: "turned" });
+  expect(by("1.weight")).toMatchObject({ by: "all" });
 });
 
 test("statistics and constants are listed, and are not trained", async () => {
@@ -94,7 +103,7 @@ test("few coordinates are gathered row by row, many from blocks of a product", a
   const bytes = gpt2({ layers: 1, width: 128, heads: 2, vocabulary: 256, length: 64 });
   const planAt = (perLayer: number) =>
     inTemporaryFile(bytes, async (path) => {
-      const { layers } = await inspectModel(path, { perLayer });
+      const { layers } = await inspectModel(path, { perLayer, compressor: "uniform" });
       return layers.find(({ name }) => name === "h.0.mlp.c_fc")?.plans[0]?.kind;
     });
   expect(await planAt(64)).toBe("rows");
