@@ -83,7 +83,7 @@ async function measure(
   const feeds = await task.queries.feeds(Array.from({ length: m }, (_, row) => row));
   const found = await sideBySide(choices.length, async (index): Promise<Measurement> => {
     const { method, trained, percent, rows } = choices[index]!;
-    // As many steps as on all examples: with as many epochs a tenth of them would hardly be learnt.
+    // As many examples gone through as with all of them: in as many epochs a tenth of them would hardly be learnt.
     const epochs = Math.round((task.recipe.epochs * n) / rows.length);
     const { state } = await train(trainer, task.train, { ...task.recipe, epochs, seed: `${seed}/again` }, rows);
     const losses = await trainer.losses(state, feeds);
