@@ -104,9 +104,17 @@ export const configSchema = z.strictObject({
   calibrate: z.int().positive().default(1024),
   /** For next-token: an example's loss is the mean or the sum over its counted tokens. */
   reduction: z.enum(["mean", "sum"]).optional(),
-  /** A rule (fit.ts), a rule times a factor, or a number, λ itself. Changing it makes only `fit` and `index` anew. */
+  /**
+   * A rule (fit.ts), a rule times a factor, or a number, λ itself; `held-out`: fit chooses a factor of the rule `trace` on examples
+   * that it leaves out (held-out.ts). Changing it makes only `fit` and `index` anew.
+   */
   damping: z
-    .union([dampingRule, z.strictObject({ rule: dampingRule, factor: z.number().positive() }), z.number().positive()])
+    .union([
+      dampingRule,
+      z.literal("held-out"),
+      z.strictObject({ rule: dampingRule, factor: z.number().positive() }),
+      z.number().positive(),
+    ])
     .default("default"),
   /** One block of the Hessian a layer, or one over all coordinates. */
   hessian: z.enum(["layers", "joint"]).default("layers"),

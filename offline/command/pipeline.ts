@@ -11,7 +11,7 @@ import { BATCH_FILE, chooseBatch } from "../gradients/batch-size.ts";
 import { collect, missingShards, readShards, shardCount } from "../gradients/collect.ts";
 import { importedMask, importGradients, widthOf } from "../gradients/import.ts";
 import type { ShardRows } from "../gradients/shard.ts";
-import { fitLayers, readFit } from "../hessian/fit.ts";
+import { type Damping, fitLayers, readChosen, readFit, settledDamping } from "../hessian/fit.ts";
 import { buildIndex } from "../index/build-index.ts";
 import type { Bucket } from "../store/bucket.ts";
 import { isPublished, publish, readManifest } from "../store/publish.ts";
@@ -140,7 +140,9 @@ export async function fitStep(run: Run, collected: Collected): Promise<Step> {
   const { n } = collected.train;
   const shards = shardsOf(run, collected, "train", n);
   const damping = JSON.stringify(config.damping);
-  const step = beginStep(run.folder, "fit", { shards: collected.step.key, damping, hessian: config.hessian }, true);
+  const heldOut = config.damping === "held-out";
+  const settings: Settings = { shards: collected.step.key, damping, hessian: config.hessian };
+  const step = beginStep(run.folder, "fit", settings, true);
   if (step.finished) {
     run.progress.skipped("fit", "already done");
     return step;
@@ -150,22 +152,36 @@ export async function fitStep(run: Run, collected: Collected): Promise<Step> {
     config.hessian === "joint"
       ? [{ name: "all layers", offset: 0, r: collected.dimension }]
       : collected.mask.map(({ layer, offset, r }) => ({ name: layer, offset, r }));
-  const layers = await fitLayers(step.folder, blocks, collected.dimension, shards, config.damping, progress);
+  const asking = heldOut && collected.queries ? shardsOf(run, collected, "queries", collected.queries.n) : null;
+  const layers = await fitLayers(step.folder, blocks, collected.dimension, shards, config.damping, progress, asking);
   progress.done();
+  const chosen = readChosen(step.folder);
+  for (const { factor, objective } of chosen?.tried ?? []) {
+    const mark = factor === chosen?.factor ? "  chosen" : "";
+    const value = objective === null ? "no inverse" : objective.toExponential(3);
+    run.progress.note(`         damping ${factor} × tr/n: ½ xᵀHx − gᵀx of held-out queries ${value}${mark}`);
+  }
   for (const layer of layers) {
-    const { name, r, effectiveRank, condition, damping: lambda } = layer;
+    const { name, r, rank, effectiveRank, condition, damping: lambda } = layer;
     run.progress.note(
-      `         ${name}: r = ${r}, effective rank ${effectiveRank.toFixed(0)}, condition ${condition.toPrecision(3)}, damping ${lambda.toExponential(2)}`,
+      `         ${name}: r = ${r}, rank ${rank ?? "not counted"}, effective rank ${effectiveRank.toFixed(0)}, condition ${condition.toPrecision(3)}, damping ${lambda.toExponential(2)}`,
     );
   }
   return finishStep(step);
+}
+
+/** "default", "3 × trace", "0.01"; of one chosen on held-out examples, that it was. */
+function describeDamping(damping: Damping, heldOut: boolean): string {
+  const rule = typeof damping === "object" ? `${damping.factor} × ${damping.rule}` : String(damping);
+  return heldOut ? `${rule}, held out` : rule;
 }
 
 /** Index: preconditioned rows, planes, metadata, manifest. Returns the index's folder. */
 export async function indexStep(run: Run, collected: Collected, fitted: Step): Promise<string> {
   const { config } = run;
   const { compiled, train, queries, dimension, layers, mask } = collected;
-  const damping = JSON.stringify(config.damping);
+  const settled = settledDamping(config.damping, fitted.folder);
+  const damping = JSON.stringify(settled);
   const fidelity = compiled ? readFidelity(run.folder, compiled.graphSha256, damping) : null;
   const settings: Settings = {
     fit: fitted.key,
@@ -192,10 +208,7 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
         seed: config.seed,
         ...(compiled?.calibrationExamples ? { calibrationExamples: compiled.calibrationExamples } : {}),
       },
-      dampingRule:
-        typeof config.damping === "object"
-          ? `${config.damping.factor} × ${config.damping.rule}`
-          : String(config.damping),
+      dampingRule: describeDamping(settled, config.damping === "held-out"),
       loss: compiled ? config.loss : "imported gradients",
       fidelity,
       ...(config.classes === undefined ? {} : { classes: config.classes }),

@@ -15,6 +15,7 @@ import { compileGradient } from "../compile/compile.ts";
 import { type Compiled, compileOptions, compileStep, modelPath } from "../compile/compiled.ts";
 import type { Dataset } from "../dataset/dataset.ts";
 import { openDatasets } from "../dataset/open-datasets.ts";
+import { settledDamping } from "../hessian/fit.ts";
 import { readMetadata } from "../serve/query.ts";
 import type { Examples } from "../train/train.ts";
 import { exactByLayer } from "./exact.ts";
@@ -115,7 +116,9 @@ function scaled(config: Config, dimension: number, layers: readonly { d: number 
 }
 
 /** Runs the comparison. The run's compile step is made if it is missing; its index is read for the AUC when it is there. */
-export async function verify(run: Run, examples: number, queryCount: number): Promise<Verification> {
+export async function verify(given: Run, examples: number, queryCount: number): Promise<Verification> {
+  const damping = settledDamping(given.config.damping, join(given.folder, "fit"));
+  const run = { ...given, config: { ...given.config, damping } };
   const { config } = run;
   const compiled = await compileStep(run);
   const { train, queries } = await openDatasets(run, compiled);

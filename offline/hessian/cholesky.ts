@@ -33,6 +33,38 @@ export function cholesky(a: Float64Array, r: number): Float64Array {
   return l;
 }
 
+/**
+ * The rank of a symmetric positive-semidefinite matrix at working precision: steps of Cholesky with the largest remaining pivot
+ * first, until that is at most r · 2⁻⁵² of the first (LAPACK's dpstrf has the same criterion). `a`: [r, r].
+ */
+export function numericalRank(a: Float64Array, r: number): number {
+  const remaining = Float64Array.from({ length: r }, (_, i) => a[i * r + i]!);
+  const order = Uint32Array.from({ length: r }, (_, i) => i);
+  // Row i of L, for row `order[i]` of A.
+  const l = new Float64Array(r * r);
+  const rowOf = (i: number) => order[i]! * r;
+  let tolerance = 0;
+  for (let k = 0; k < r; k++) {
+    let pivot = k;
+    for (let i = k + 1; i < r; i++) if (remaining[order[i]!]! > remaining[order[pivot]!]!) pivot = i;
+    [order[k], order[pivot]] = [order[pivot]!, order[k]!];
+    const value = remaining[order[k]!]!;
+    if (k === 0) tolerance = r * 2 ** -52 * value;
+    if (!(value > tolerance)) return k;
+    const from = rowOf(k);
+    const root = Math.sqrt(value);
+    l[from + k] = root;
+    for (let i = k + 1; i < r; i++) {
+      const at = rowOf(i);
+      let sum = a[at + order[k]!]!;
+      for (let j = 0; j < k; j++) sum -= l[at + j]! * l[from + j]!;
+      l[at + k] = sum / root;
+      remaining[order[i]!]! -= l[at + k]! ** 2;
+    }
+  }
+  return r;
+}
+
 /** L⁻ᵀ of a lower-triangular L, [r, r] upper-triangular: row j holds column j of L⁻¹, so that every inner loop runs along rows. */
 function transposedInverse(l: Float64Array, r: number): Float64Array {
   const m = new Float64Array(r * r);

@@ -2,19 +2,23 @@
  * Fit: H̃_l = (1/n) Σ g̃_i g̃_iᵀ of each layer, its damping λ_l, and (H̃_l + λ_l I)⁻¹ through Cholesky, all in float64.
  */
 import { createHash } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as z from "zod";
 import type { StepProgress } from "../command/progress.ts";
 import { rowBlocks, type ShardRows } from "../gradients/shard.ts";
 import { positiveDefiniteInverse } from "./blocked-cholesky.ts";
-import { PivotError } from "./cholesky.ts";
+import { numericalRank, PivotError } from "./cholesky.ts";
+import { type Chosen, chooseFactor } from "./held-out.ts";
 import { type Block, openGramAccumulator } from "./matrix.ts";
 
 /** `paper`: 0.1 · tr(H̃_l)/r_l. `trace`: tr(H̃_l)/n. `default`: the larger of both. */
 export type DampingRule = "default" | "paper" | "trace";
-/** A rule, a rule times a factor, or λ itself. */
-export type Damping = DampingRule | { rule: DampingRule; factor: number } | number;
+/** A rule, a rule times a factor, λ itself, or a factor of tr(H̃_l)/n that fit chooses on held-out examples (held-out.ts). */
+export type Damping = DampingRule | { rule: DampingRule; factor: number } | number | "held-out";
+
+/** The largest r whose rank is counted. */
+const RANKED = 2048;
 
 const layerFitSchema = z.object({
   name: z.string(),
@@ -23,6 +27,8 @@ const layerFitSchema = z.object({
   /** tr(H̃_l) and λ_l. */
   trace: z.number(),
   damping: z.number(),
+  /** Of H̃_l, by pivots: directions that float64 can tell from none. Null where r > RANKED, for which it would take as long as all else. */
+  rank: z.int().nullable(),
   /** tr(H̃_l (H̃_l + λ_l I)⁻¹): how many directions weigh more than the damping. */
   effectiveRank: z.number(),
   /** λ_max / λ_min of H̃_l + λ_l I. */
@@ -38,6 +44,8 @@ export type LayerFit = z.infer<typeof layerFitSchema>;
  */
 export function dampingOf(damping: Damping, trace: number, r: number, n: number): number {
   if (typeof damping === "number") return damping;
+  if (damping === "held-out")
+    throw new Error("damping: expected what fit has chosen on held-out examples, got held-out; run fit first");
   if (typeof damping === "object") return damping.factor * dampingOf(damping.rule, trace, r, n);
   const paper = (0.1 * trace) / r;
   if (damping === "paper") return paper;
@@ -60,6 +68,7 @@ export async function invertDamped(
     const suggestion = Math.max(damping * 10, Number.MIN_VALUE);
     throw new Error(
       `layer ${name}: Cholesky failed at pivot ${error.row} of ${r} (${error.pivot}) with damping ${damping}; set damping to ${suggestion} or more`,
+      { cause: error },
     );
   }
 }
@@ -87,7 +96,53 @@ export function largestEigenvalue(matrix: Float64Array, r: number): number {
 /** Rows multiplied at once: large enough for full speed, small enough for memory. */
 const BLOCK_ROWS = 2000;
 
-/** Writes fit.json and one file of [r, r] float64 a layer, `inverse-<index>.f64`. */
+/** Σ g̃ g̃ᵀ over the rows of one part of the examples. */
+interface Part {
+  gram: Awaited<ReturnType<typeof openGramAccumulator>>;
+  n: number;
+}
+
+/** Of every five training examples, one is held out; where there are no queries, of every ten one more stands for them. */
+const partOf = (row: number, withQueries: boolean): number => (row % 5 < 4 ? 0 : withQueries || row % 10 < 5 ? 1 : 2);
+
+/** Adds each row of the shards to its part. `parts`: one takes all. */
+async function accumulate(
+  shards: Iterable<ShardRows>,
+  dimension: number,
+  parts: readonly Part[],
+  choose: (row: number) => number,
+  onRows: (rows: number) => void,
+): Promise<void> {
+  const room = parts.length > 1 ? new Float32Array(BLOCK_ROWS * dimension) : new Float32Array();
+  for (const { gradients, rows, index } of rowBlocks(shards, BLOCK_ROWS)) {
+    for (const [p, part] of parts.entries()) {
+      let count = rows;
+      let values = gradients;
+      if (parts.length > 1) {
+        count = 0;
+        for (let row = 0; row < rows; row++) {
+          if (choose(index[row]!) !== p) continue;
+          room.set(gradients.subarray(row * dimension, (row + 1) * dimension), count++ * dimension);
+        }
+        values = room.subarray(0, count * dimension);
+      }
+      if (count > 0) await part.gram.add(values, count);
+      part.n += count;
+    }
+    onRows(rows);
+  }
+}
+
+const sumOf = (arrays: readonly Float64Array[]): Float64Array =>
+  arrays.reduce((sum, array) => sum.map((value, i) => value + array[i]!));
+
+/** Where a choice of damping is kept. */
+const CHOSEN = "damping.json";
+
+/**
+ * Writes fit.json and one file of [r, r] float64 a layer, `inverse-<index>.f64`; for held-out damping what was tried and chosen as
+ * well. `queries`: what held-out damping asks with; where null, training examples that are held out.
+ */
 export async function fitLayers(
   folder: string,
   blocks: readonly (Block & { name: string })[],
@@ -95,45 +150,96 @@ export async function fitLayers(
   shards: Iterable<ShardRows>,
   rule: Damping,
   progress: StepProgress,
+  queries: Iterable<ShardRows> | null = null,
 ): Promise<LayerFit[]> {
-  const gram = await openGramAccumulator(blocks, dimension);
-  let n = 0;
+  const count = rule === "held-out" ? (queries ? 2 : 3) : 1;
+  const openPart = async (): Promise<Part> => ({ gram: await openGramAccumulator(blocks, dimension), n: 0 });
+  const parts = await Promise.all(Array.from({ length: count }, openPart));
+  const asked = rule === "held-out" && queries ? await openPart() : parts.at(-1)!;
   try {
-    for (const { gradients, rows } of rowBlocks(shards, BLOCK_ROWS)) {
-      await gram.add(gradients, rows);
-      n += rows;
-      progress.advance(rows);
-    }
+    await accumulate(shards, dimension, parts, (row) => partOf(row, queries !== null), progress.advance);
+    if (rule === "held-out" && queries)
+      await accumulate(
+        queries,
+        dimension,
+        [asked],
+        () => 0,
+        () => {},
+      );
   } finally {
-    await gram.release();
+    for (const { gram } of new Set([...parts, asked])) await gram.release();
   }
+  const n = parts.reduce((sum, part) => sum + part.n, 0);
   if (n === 0) throw new Error("fit: expected at least one example with finite gradients, got none");
+  const hessianOf = (b: number) => sumOf(parts.map(({ gram }) => gram.sums[b]!)).map((sum) => sum / n);
+  // A layer no example has a gradient in has no scale of its own; any positive damping leaves its p at zero.
+  const lambda = (by: Damping, hessian: Float64Array, r: number) => dampingOf(by, traceOf(hessian, r), r, n) || 1;
+  let damping = rule;
+  if (rule === "held-out") {
+    const few = [...parts, asked].find((part) => part.n === 0);
+    if (few) throw new Error(`damping: held-out: expected ten training examples or more, got ${n}; use default`);
+    const held = blocks.map(({ r }, b) => ({
+      r,
+      fitted: parts[0]!.gram.sums[b]!.map((sum) => sum / parts[0]!.n),
+      held: parts[1]!.gram.sums[b]!.map((sum) => sum / parts[1]!.n),
+      queries: asked.gram.sums[b]!.map((sum) => sum / asked.n),
+    }));
+    const chosen = await chooseFactor(held, (b, factor) => {
+      const { name, r } = blocks[b]!;
+      return invertDamped(name, held[b]!.fitted, r, lambda({ rule: "trace", factor }, hessianOf(b), r));
+    });
+    writeFileSync(join(folder, CHOSEN), `${JSON.stringify(chosen, null, 2)}\n`);
+    damping = { rule: "trace", factor: chosen.factor };
+  }
   const layers: LayerFit[] = [];
   for (const [b, { name, offset, r }] of blocks.entries()) {
-    const hessian = gram.sums[b]!.map((sum) => sum / n);
-    let trace = 0;
-    for (let i = 0; i < r; i++) trace += hessian[i * r + i]!;
-    // A layer no example has a gradient in has no scale of its own; any positive damping leaves its p at zero.
-    const damping = dampingOf(rule, trace, r, n) || 1;
-    const inverse = await invertDamped(name, hessian, r, damping);
-    let inverseTrace = 0;
-    for (let i = 0; i < r; i++) inverseTrace += inverse[i * r + i]!;
+    const hessian = hessianOf(b);
+    const layer = await fitLayer(name, hessian, r, lambda(damping, hessian, r));
     const path = join(folder, `inverse-${b}.f64`);
-    writeFileSync(path, inverse);
-    layers.push({
-      name,
-      offset,
-      r,
-      trace,
-      damping,
-      effectiveRank: r - damping * inverseTrace,
-      condition: (largestEigenvalue(hessian, r) + damping) * largestEigenvalue(inverse, r),
-      sha256: createHash("sha256").update(inverse).digest("hex"),
-    });
-    gram.sums[b] = new Float64Array();
+    writeFileSync(path, layer.inverse);
+    const sha256 = createHash("sha256").update(layer.inverse).digest("hex");
+    layers.push({ name, offset, r, ...layer.fit, sha256 });
+    for (const { gram } of parts) gram.sums[b] = new Float64Array();
   }
   writeFileSync(join(folder, "fit.json"), `${JSON.stringify(layers, null, 2)}\n`);
   return layers;
+}
+
+function traceOf(matrix: Float64Array, r: number): number {
+  let trace = 0;
+  for (let i = 0; i < r; i++) trace += matrix[i * r + i]!;
+  return trace;
+}
+
+/** The inverse of a layer's H̃ + λI, and what can be told of it. */
+async function fitLayer(name: string, hessian: Float64Array, r: number, damping: number) {
+  const inverse = await invertDamped(name, hessian, r, damping);
+  const largest = largestEigenvalue(hessian, r);
+  const fit = {
+    trace: traceOf(hessian, r),
+    damping,
+    rank: r <= RANKED ? numericalRank(hessian, r) : null,
+    effectiveRank: r - damping * traceOf(inverse, r),
+    condition: (largest + damping) * largestEigenvalue(inverse, r),
+  };
+  return { inverse, fit };
+}
+
+const chosenSchema = z.object({
+  factor: z.number(),
+  tried: z.array(z.object({ factor: z.number(), objective: z.number().nullable() })),
+});
+
+/** What `fit` chose on held-out examples; null where it was told. */
+export function readChosen(folder: string): Chosen | null {
+  const path = join(folder, CHOSEN);
+  return existsSync(path) ? chosenSchema.parse(JSON.parse(readFileSync(path, "utf8"))) : null;
+}
+
+/** The damping that a fit used: of held-out, the factor that it chose. */
+export function settledDamping(damping: Damping, folder: string): Damping {
+  const chosen = damping === "held-out" ? readChosen(folder) : null;
+  return chosen ? { rule: "trace", factor: chosen.factor } : damping;
 }
 
 /** What `fit` wrote. */
