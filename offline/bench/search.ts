@@ -19,11 +19,13 @@ import { folderSource } from "../store/folder-source.ts";
 import { readManifest } from "../store/publish.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { prepareIndexes } from "./real-indexes.ts";
-import { cutIndex, milliseconds, readQueries, TOP, timeSearch } from "./vectors.ts";
+import { checkAnswer, cutIndex, milliseconds, readQueries, TOP, timeSearch } from "./vectors.ts";
 
 const ROWS = 100_000;
 const BATCH = 64;
 const ROUNDS = 60;
+/** Queries of each kind of model whose answers are checked. */
+const CHECKED = 5;
 /** What an isolate may hold: wrangler.toml. */
 const ISOLATE_BYTES = 80_000_000;
 
@@ -78,7 +80,7 @@ async function measureBatch(folder: string, manifest: Manifest, queries: Float32
   ];
 }
 
-/** Rows that the bound leaves to be re-scored, by kind of model, as an isolate would hold them. */
+/** Rows that the bound leaves to be re-scored, by kind of model; the first answers are checked against brute force. */
 async function measureKinds(demonstration: string): Promise<Figure[]> {
   const kinds = new Map([["CNN, digits", demonstration], ...(await prepareIndexes(progressTo("lines")))]);
   const figures: Figure[] = [];
@@ -87,8 +89,10 @@ async function measureKinds(demonstration: string): Promise<Figure[]> {
     const searcher = await openTier(manifest, folderSource(index), loadKernel(), "coarse");
     const shares: number[] = [];
     const read: number[] = [];
-    for (const query of readQueries(index, Math.min(200, manifest.queries))) {
-      const { rescored, scanned } = await searcher.search(query, TOP);
+    for (const [at, query] of readQueries(index, Math.min(200, manifest.queries)).entries()) {
+      const answer = await searcher.search(query, TOP);
+      const { rescored, scanned } = answer;
+      if (at < CHECKED) await checkAnswer(index, query, answer);
       shares.push((100 * rescored) / manifest.n);
       read.push((100 * scanned) / manifest.n);
     }

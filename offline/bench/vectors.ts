@@ -9,7 +9,7 @@ import { prepareQuery } from "../../src/core/query.ts";
 import { random } from "../../src/core/random.ts";
 import { loadResident } from "../../src/core/resident.ts";
 import { scan } from "../../src/core/scan.ts";
-import { openTier } from "../../src/core/search.ts";
+import { openTier, type SearchAnswer } from "../../src/core/search.ts";
 import { type Config, readConfig } from "../command/config.ts";
 import { buildToIndex } from "../command/pipeline.ts";
 import { progressTo } from "../command/progress.ts";
@@ -83,6 +83,37 @@ export async function cutIndex(index: string, folder: string, n: number, R: numb
     files[name] = await describeFile(folder, name);
   }
   return { ...manifest, n, dimension: R, files };
+}
+
+/**
+ * Throws an Error unless a search answered as brute force in float64 does: the rows of both ends, in order, with their influences.
+ */
+export async function checkAnswer(
+  index: string,
+  query: Float32Array,
+  { helpful, harmful }: SearchAnswer,
+): Promise<void> {
+  const R = query.length;
+  const dots: { row: number; influence: number }[] = [];
+  for await (const chunk of createReadStream(join(index, FILES.rows), { highWaterMark: 4 * R })) {
+    const values = new Float32Array(Uint8Array.from(chunk).buffer);
+    let dot = 0;
+    for (let j = 0; j < R; j++) dot += values[j]! * query[j]!;
+    dots.push({ row: dots.length, influence: -dot });
+  }
+  for (const [sign, found] of [
+    [-1, helpful],
+    [1, harmful],
+  ] as const) {
+    const best = dots
+      .filter(({ influence }) => sign * influence > 0)
+      .sort((a, b) => sign * (b.influence - a.influence) || a.row - b.row)
+      .slice(0, found.length);
+    if (JSON.stringify(best) === JSON.stringify(found)) continue;
+    throw new Error(
+      `${index}: expected brute force's ${JSON.stringify(best)}, got ${JSON.stringify(found)}; the search is wrong`,
+    );
+  }
 }
 
 export async function milliseconds(run: () => unknown): Promise<number> {
