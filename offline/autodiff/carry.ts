@@ -4,7 +4,7 @@
  * function of one variable) multiplies it.
  */
 import { type Dim, minus, plus } from "../onnx/dims.ts";
-import { integer, type Node, type Value, where } from "../onnx/graph.ts";
+import { ELEMENT, integer, type Node, type Value, where } from "../onnx/graph.ts";
 import { normalAxis } from "../onnx/infer/context.ts";
 import { permutation, sliceOf, splitSizes } from "../onnx/infer/moves.ts";
 import { lookupOfWhole } from "./lookup.ts";
@@ -144,8 +144,50 @@ function entryByEntry(
       return use ? use({ ...c, d, ds: [d] }, position, before()) : null;
     }
     default:
-      return scaled(c, position, shape, inner, rule);
+      return ALONG_AXES.test(node.op)
+        ? alongAxes(c, position, shape, inner, rule)
+        : scaled(c, position, shape, inner, rule);
   }
+}
+
+/** Operators that combine a parameter's entries along axes: weight normalisation has a norm, a mixture of layers a softmax. */
+const ALONG_AXES = /^(Reduce\w+|Softmax|LogSoftmax|LpNormalization|CumSum)$/;
+
+/** Entries of a parameter whose gradient may be made whole on the way, for each example. */
+const LARGEST_WHOLE = 1 << 20;
+
+/** By the operator's own rule, the parameter seen as an activation that is the same for every example: [B, …]. */
+function alongAxes(c: RuleContext, position: number, shape: Dim[], inner: PerExample, rule: Rule): PerExample | null {
+  const { b, node } = c;
+  const [y] = c.y;
+  if (position !== 0 || !y) return null;
+  if (numberOf(fixed(shape)) > LARGEST_WHOLE) {
+    throw new Error(
+      `${where(node)}: expected a parameter of at most ${LARGEST_WHOLE} entries before ${node.op}, which needs its whole gradient, got [${shape}]; export the weight that it makes (torch.nn.utils.parametrize.remove_parametrizations), or leave it out with --layers '!NAME'`,
+    );
+  }
+  const given = node.inputs[1] ? c.constant(1) : [];
+  const all = shape.map((_, axis) => axis);
+  const named = given?.length || integer(node, "noop_with_empty_axes", 0) ? (given ?? []) : all;
+  const axes = named.map((axis) => normalAxis(axis, shape.length) + 1);
+  const axis = normalAxis(integer(node, "axis", -1), shape.length) + 1;
+  const forAll = (v: Value) => b.op("Expand", [b.reshape(v, [1, ...v.shape]), b.shape([b.batch, ...v.shape])]);
+  const whole = (): Value => {
+    const [x, d] = [forAll(c.x(0)), inner.whole()];
+    const second = node.op === "CumSum" ? b.constant(ELEMENT.int64, [], axes) : b.ints(axes);
+    const context: RuleContext = {
+      ...c,
+      node: { ...node, inputs: [x.name, second.name], attributes: { ...node.attributes, axis } },
+      x: (index) => (index === 0 ? x : second),
+      optional: (index) => (index === 0 ? x : second),
+      constant: (index) => (index === 1 ? axes : null),
+      y: [forAll(y)],
+      d,
+      ds: [d],
+    };
+    return b.reshape(rule(context)[0]?.() ?? d, [b.batch, ...shape]);
+  };
+  return held(b, whole, shape);
 }
 
 const sameShape = (a: readonly Dim[], b: readonly Dim[]) =>

@@ -7,8 +7,10 @@ import { extents } from "../onnx/tensor.ts";
 /** Buffers that are never trained, and names that exporters make up for constants and for folded weights. */
 const BUFFER = /inv_freq|running_(mean|var)|num_batches_tracked|position_ids/;
 const MADE_UP =
-  /^(val|_?lifted|const|scalar|clone|_to_copy|arange|full|ones|zeros|tensor|onnx::|\/|#)[^.]*$|^constant\.\d+$|^\d+$/;
+  /^(val|_?lifted|const|scalar|clone|_to_copy|arange|full|ones|zeros|tensor|onnx::|#)[^.]*$|^\/|^constant\.\d+$|^\d+$/;
 const PRODUCTS = new Set(["MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"]);
+/** Their weights and bias come in exporters' own order of gates, and so under names that they make up. */
+const RECURRENT = new Set(["LSTM", "GRU", "RNN"]);
 
 /** A candidate for differentiation. */
 export interface Candidate extends Parameter {
@@ -35,7 +37,9 @@ export function candidatesOf(
     const weight = shape.length > 1 && shape.every((extent) => extent > 1 || shape.length > 2);
     const product = uses.find((node) => PRODUCTS.has(node.op) && node.inputs.indexOf(name) < 2);
     const named = !MADE_UP.test(name) && (name.includes(".") || sizeOf({ name, shape }) > 1);
-    const trained = !statistics.has(name) && !BUFFER.test(name) && (named || (weight && product !== undefined));
+    const recurrent = uses.some((node) => RECURRENT.has(node.op) && [1, 2, 3].includes(node.inputs.indexOf(name)));
+    const shaped = recurrent || (weight && product !== undefined);
+    const trained = !statistics.has(name) && !BUFFER.test(name) && (named || shaped);
     const bias = product && MADE_UP.test(name) ? biasAfter(product, users, initializers) : null;
     return [{ name, shape, trained, module: moduleOf(bias ?? name), operators: uses.map((node) => node.op) }];
   });

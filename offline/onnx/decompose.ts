@@ -2,9 +2,11 @@
 import type { Builder } from "./builder.ts";
 import { floorQuotient, productOf, times } from "./dims.ts";
 import { ELEMENT, integer, type Node, real, text, type Value, where } from "./graph.ts";
+import { gridSample } from "./grid-sample.ts";
 import { normalAxis } from "./infer/context.ts";
+import { RECURRENT } from "./recurrent.ts";
 
-type Decomposition = (b: Builder, node: Node) => Value;
+type Decomposition = (b: Builder, node: Node) => Value | Value[];
 
 function operand(b: Builder, node: Node, index: number): Value {
   const name = node.inputs[index];
@@ -170,16 +172,22 @@ const TABLE: Record<string, Decomposition> = {
   SpaceToDepth: spaceToDepth,
   Attention: attention,
   Pad: padOfAxes,
+  GridSample: gridSample,
+  ...RECURRENT,
 };
 
-/** Adds what a composite node stands for, under its output's name; false if the node is not composite. */
+/** Adds what a composite node stands for, under its outputs' names; false if the node is not composite. */
 export function decompose(b: Builder, node: Node): boolean {
   const rule = node.domain === "" ? TABLE[node.op] : undefined;
-  const [output] = node.outputs;
-  if (!rule || !output || (node.op === "Pad" && !node.inputs[3])) return false;
-  b.within(node.name || output);
-  const result = rule(b, node);
+  if (!rule || (node.op === "Pad" && !node.inputs[3])) return false;
+  b.within(node.name || node.outputs[0] || node.op);
+  const results = [rule(b, node)].flat();
   b.within("");
-  b.append({ name: node.name, op: "Identity", domain: "", inputs: [result.name], outputs: [output], attributes: {} });
+  node.outputs.forEach((output, index) => {
+    const result = results[index];
+    if (!output || !result) return;
+    const name = index === 0 ? node.name : output;
+    b.append({ name, op: "Identity", domain: "", inputs: [result.name], outputs: [output], attributes: {} });
+  });
   return true;
 }

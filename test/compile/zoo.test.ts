@@ -18,27 +18,11 @@ const names = files.flatMap((file) =>
   file.endsWith(".onnx") && files.includes(file.replace(".onnx", ".safetensors")) ? [file.slice(0, -5)] : [],
 );
 
-/** Cases that the compiler refuses, with the operator that stops it. */
-const refused = new Map([["op-grid-sample", "GridSample"]]);
-const compiling = names.filter((name) => !refused.has(name));
-
-test.each([...refused])("%s is refused, naming %s", async (name, operator) => {
-  const compile = compileGradient(`${folder}${name}.onnx`, {
-    loss: "cross-entropy",
-    r: { perLayer: 8 },
-    compressor: "uniform",
-    seed: 1,
-  });
-  await expect(compile).rejects.toThrow(
-    new RegExp(`node .* \\(${operator}\\): no rule for operator ${operator}; supported: Abs, `),
-  );
-});
-
 const lossKind = z.enum(["cross-entropy", "next-token", "binary-cross-entropy", "squared-error", "margin", "output"]);
 const aliases = z.record(z.string(), z.object({ parameter: z.string(), transposed: z.boolean() }));
 
 /** A few coordinates of each layer, computed one by one, and all of them, where whole gradients are cheaper. */
-test.each(compiling.flatMap((name) => [24, 100_000].map((perLayer) => [name, perLayer] as const)))(
+test.each(names.flatMap((name) => [24, 100_000].map((perLayer) => [name, perLayer] as const)))(
   "%s, %i per layer",
   async (name, perLayer) => {
     const { arrays, metadata } = readSafetensors(`${folder}${name}.safetensors`);
