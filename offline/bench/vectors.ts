@@ -1,6 +1,6 @@
 /** Real influence vectors at other n and R than the demonstration's, and the search of them against native brute force. */
 import { createReadStream, readFileSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { open, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import hnswlib from "hnswlib-node";
 import { FILES, type Manifest } from "../../src/core/manifest.ts";
@@ -82,7 +82,9 @@ export async function cutIndex(index: string, folder: string, n: number, R: numb
   for (const name of [FILES.basis, FILES.coarse, FILES.fine, FILES.long, FILES.rows, FILES.rowChecksums]) {
     files[name] = await describeFile(folder, name);
   }
-  return { ...manifest, n, dimension: R, files };
+  const cut = { ...manifest, n, dimension: R, files };
+  await writeFile(join(folder, FILES.manifest), JSON.stringify(cut));
+  return cut;
 }
 
 /**
