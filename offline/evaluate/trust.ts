@@ -20,11 +20,7 @@ const listed = (found: number) =>
       : "the lists cannot be trusted";
 
 const ranked = (correlation: number) =>
-  correlation >= 0.8
-    ? "so can the ranking below it"
-    : correlation >= 0.5
-      ? "the ranking below it is rough"
-      : "the ranking below it is noise";
+  correlation >= 0.8 ? "agrees well" : correlation >= 0.5 ? "is rough" : "is noise";
 
 /** The compressor that finds clearly more than the index's own; null where none does. */
 export function betterCompressor({ compressors: [own, ...others] }: Fidelity): Fidelity["compressors"][number] | null {
@@ -53,7 +49,7 @@ export function verdictOf(measured: Omit<Fidelity, "verdict">): string {
   const [own] = compressors;
   const collapsed = layers.filter(({ spearman, share }) => spearman < COLLAPSED && share >= COUNTS);
   return [
-    `On a sample of ${examples.toLocaleString("en-US")} examples, of the ten truly most influential ${found.toFixed(1)} are found on average: ${listed(found)}, ${ranked(agreement.spearman)} (correlation ${agreement.spearman.toFixed(2)}).`,
+    `On a sample of ${examples.toLocaleString("en-US")} examples, of the ten truly most influential ${found.toFixed(1)} are found on average: ${listed(found)}, and the ranking below it ${ranked(agreement.spearman)} (correlation ${agreement.spearman.toFixed(2)}).`,
     again >= 9.95
       ? "Another seed gives the same lists."
       : `Two draws with different seeds have ${again.toFixed(1)} of ten in common.`,

@@ -35,7 +35,7 @@ test("of ten: both ends of the list count alike", () => {
 
 test("a good index: what is found, what chance decides, and which R suffices", () => {
   expect(verdictOf(measured())).toBe(
-    "On a sample of 500 examples, of the ten truly most influential 8.6 are found on average: the top of the lists can be trusted, so can the ranking below it (correlation 0.90). " +
+    "On a sample of 500 examples, of the ten truly most influential 8.6 are found on average: the top of the lists can be trusted, and the ranking below it agrees well (correlation 0.90). " +
       "Two draws with different seeds have 9.1 of ten in common. " +
       "R = 256 is enough (8.6 of ten), R = 64 is not (6.0 of ten).",
   );
@@ -62,7 +62,7 @@ test("a compressor that does clearly better is named with its figures; one that 
   });
   expect(betterCompressor(poor)?.kind).toBe("eigenbasis");
   expect(verdictOf(poor)).toContain(
-    "3.4 are found on average: the lists cannot be trusted, the ranking below it is noise",
+    "3.4 are found on average: the lists cannot be trusted, and the ranking below it is noise",
   );
   expect(verdictOf(poor)).toContain(
     "`compressor: eigenbasis` does better on this model at the same R: 9.0 of ten, correlation 0.95 (uniform: 3.4, 0.28).",
