@@ -10,8 +10,10 @@ import { readFidelity } from "../evaluate/fidelity.ts";
 import { BATCH_FILE, chooseBatch } from "../gradients/batch-size.ts";
 import { collect, missingShards, readShards, shardCount } from "../gradients/collect.ts";
 import { importedMask, importGradients, widthOf } from "../gradients/import.ts";
+import { productDevice } from "../gradients/session.ts";
 import type { ShardRows } from "../gradients/shard.ts";
 import { type Damping, fitLayers, readChosen, readFit, settledDamping } from "../hessian/fit.ts";
+import type { ProductDevice } from "../hessian/matrix.ts";
 import { buildIndex } from "../index/build-index.ts";
 import type { Bucket } from "../store/bucket.ts";
 import { isPublished, publish, readManifest } from "../store/publish.ts";
@@ -134,6 +136,12 @@ function shardsOf(run: Run, collected: Collected, split: "train" | "queries", n:
   return readShards(step.folder, split, step.key, n, run.config);
 }
 
+/** Where a run's float64 products run. */
+const productsOf = ({ device, threads }: Run): ProductDevice => ({
+  device: productDevice(device),
+  ...(threads === undefined ? {} : { threads }),
+});
+
 /** Fit: H̃, damping and inverse of each layer. */
 export async function fitStep(run: Run, collected: Collected): Promise<Step> {
   const { config } = run;
@@ -153,7 +161,16 @@ export async function fitStep(run: Run, collected: Collected): Promise<Step> {
       ? [{ name: "all layers", offset: 0, r: collected.dimension }]
       : collected.mask.map(({ layer, offset, r }) => ({ name: layer, offset, r }));
   const asking = heldOut && collected.queries ? shardsOf(run, collected, "queries", collected.queries.n) : null;
-  const layers = await fitLayers(step.folder, blocks, collected.dimension, shards, config.damping, progress, asking);
+  const layers = await fitLayers(
+    step.folder,
+    blocks,
+    collected.dimension,
+    shards,
+    config.damping,
+    progress,
+    asking,
+    productsOf(run),
+  );
   progress.done();
   const chosen = readChosen(step.folder);
   for (const { factor, objective } of chosen?.tried ?? []) {
@@ -225,6 +242,7 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
     { dataset: train, shards: shardsOf(run, collected, "train", train.n) },
     queries ? { dataset: queries, shards: shardsOf(run, collected, "queries", queries.n) } : null,
     progress,
+    productsOf(run),
   );
   progress.done(`version ${manifest.version}`);
   return finishStep(step).folder;

@@ -94,7 +94,7 @@ function difference(before: Settings, after: Settings): string {
 
 /**
  * Begins or resumes a step. What is there from other settings is replaced when `replace`, and otherwise refused with what
- * changed: hours of gradients are not thrown away by a typing error. `means`: settings that say how, not what; a finished step
+ * changed: hours of gradients are not thrown away by a typing error. What holds nothing yet is replaced as well. `means`: settings that say how, not what; a finished step
  * counts whatever they were.
  */
 export function beginStep(
@@ -119,7 +119,8 @@ export function beginStep(
     if (folder === finished && !replace && changed.every((changedName) => means.includes(changedName))) {
       return { folder, finished: true, key: keyOf(before) };
     }
-    if (!replace) {
+    const nothingYet = folder === part && readdirSync(folder).every((file) => file === "step.json");
+    if (!replace && !nothingYet) {
       throw new Error(
         `${folder} was made with other settings (${difference(before, settings)}); pass --replace to make it anew, or --out for another folder`,
       );

@@ -11,31 +11,34 @@ const HOW_TO_GET: Record<Device, string> = {
     "install libvulkan1 and a driver for the GPU; without a GPU, Debian's chromium package has a driver in software: VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json",
 };
 
-/**
- * A session for a gradient graph. On the CPU each operator has one thread, so that results do not depend on how many there
- * are: whole batches run side by side instead. Throws an Error that says how to get a device that is missing.
- */
-export async function openGradientSession(
+/** A session on the device that was asked for. Throws an Error that says how to get a device that is missing. */
+export async function openSession(
   graph: Uint8Array | string,
-  device: Device = "cpu",
+  device: Device,
+  options: InferenceSession.SessionOptions,
 ): Promise<InferenceSession> {
   const missing = (reason: string) =>
     new Error(`--device ${device}: not available here (${reason}); ${HOW_TO_GET[device]}`);
   const known = listSupportedBackends().map(({ name }) => name);
   if (!known.includes(device)) throw missing(`this onnxruntime-node has ${known.join(", ")}`);
-  const options: InferenceSession.SessionOptions = {
-    executionProviders: [device],
-    intraOpNumThreads: 1,
-    interOpNumThreads: 1,
-    executionMode: "sequential",
-    logSeverityLevel: 3,
-  };
+  const chosen = { ...options, executionProviders: [device], logSeverityLevel: 3 } as const;
   try {
     return await (typeof graph === "string"
-      ? InferenceSession.create(graph, options)
-      : InferenceSession.create(graph, options));
+      ? InferenceSession.create(graph, chosen)
+      : InferenceSession.create(graph, chosen));
   } catch (error) {
     if (device === "cpu") throw error;
     throw missing(error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error));
   }
 }
+
+/**
+ * A session for a gradient graph. On the CPU each operator has one thread, so that results do not depend on how many there
+ * are: whole batches run side by side instead. Throws what openSession throws.
+ */
+export function openGradientSession(graph: Uint8Array | string, device: Device = "cpu"): Promise<InferenceSession> {
+  return openSession(graph, device, { intraOpNumThreads: 1, interOpNumThreads: 1, executionMode: "sequential" });
+}
+
+/** Where float64 products run when gradients run on `device`: WebGPU has no float64. */
+export const productDevice = (device: Device): Device => (device === "cuda" ? "cuda" : "cpu");

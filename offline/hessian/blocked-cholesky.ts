@@ -5,6 +5,7 @@
  */
 import { cholesky, inverseFromFactor, lowerInverse, PivotError } from "./cholesky.ts";
 import { type Gemm, openGemm } from "./gemm.ts";
+import type { ProductDevice } from "./matrix.ts";
 
 /** Up to this size one unblocked factorisation is quicker than handing products over. */
 const UNBLOCKED = 512;
@@ -109,9 +110,13 @@ async function invert(
  * A⁻¹ of a symmetric positive-definite matrix, [r, r] float64, symmetric to the bit. Only the lower triangle of `a` is read.
  * Throws PivotError at the first pivot that is not positive.
  */
-export async function positiveDefiniteInverse(a: Float64Array, r: number, threads?: number): Promise<Float64Array> {
+export async function positiveDefiniteInverse(
+  a: Float64Array,
+  r: number,
+  where: ProductDevice = {},
+): Promise<Float64Array> {
   if (r <= UNBLOCKED) return inverseFromFactor(cholesky(a, r), r);
-  const gemm = openGemm(threads);
+  const gemm = openGemm(where);
   try {
     const { columns, inverses } = await factor(gemm, a, r);
     return await invert(gemm, columns, inverses, r);

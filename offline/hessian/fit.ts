@@ -10,7 +10,7 @@ import { rowBlocks, type ShardRows } from "../gradients/shard.ts";
 import { positiveDefiniteInverse } from "./blocked-cholesky.ts";
 import { numericalRank, PivotError } from "./cholesky.ts";
 import { type Chosen, chooseFactor } from "./held-out.ts";
-import { type Block, openGramAccumulator } from "./matrix.ts";
+import { type Block, openGramAccumulator, type ProductDevice } from "./matrix.ts";
 
 /** `paper`: 0.1 · tr(H̃_l)/r_l. `trace`: tr(H̃_l)/n. `default`: the larger of both. */
 export type DampingRule = "default" | "paper" | "trace";
@@ -58,11 +58,12 @@ export async function invertDamped(
   hessian: Float64Array,
   r: number,
   damping: number,
+  where: ProductDevice = {},
 ): Promise<Float64Array> {
   const damped = Float64Array.from(hessian);
   for (let i = 0; i < r; i++) damped[i * r + i]! += damping;
   try {
-    return await positiveDefiniteInverse(damped, r);
+    return await positiveDefiniteInverse(damped, r, where);
   } catch (error) {
     if (!(error instanceof PivotError)) throw error;
     const suggestion = Math.max(damping * 10, Number.MIN_VALUE);
@@ -151,9 +152,10 @@ export async function fitLayers(
   rule: Damping,
   progress: StepProgress,
   queries: Iterable<ShardRows> | null = null,
+  where: ProductDevice = {},
 ): Promise<LayerFit[]> {
   const count = rule === "held-out" ? (queries ? 2 : 3) : 1;
-  const openPart = async (): Promise<Part> => ({ gram: await openGramAccumulator(blocks, dimension), n: 0 });
+  const openPart = async (): Promise<Part> => ({ gram: await openGramAccumulator(blocks, dimension, where), n: 0 });
   const parts = await Promise.all(Array.from({ length: count }, openPart));
   const asked = rule === "held-out" && queries ? await openPart() : parts.at(-1)!;
   try {
@@ -184,17 +186,21 @@ export async function fitLayers(
       held: parts[1]!.gram.sums[b]!.map((sum) => sum / parts[1]!.n),
       queries: asked.gram.sums[b]!.map((sum) => sum / asked.n),
     }));
-    const chosen = await chooseFactor(held, (b, factor) => {
-      const { name, r } = blocks[b]!;
-      return invertDamped(name, held[b]!.fitted, r, lambda({ rule: "trace", factor }, hessianOf(b), r));
-    });
+    const chosen = await chooseFactor(
+      held,
+      (b, factor) => {
+        const { name, r } = blocks[b]!;
+        return invertDamped(name, held[b]!.fitted, r, lambda({ rule: "trace", factor }, hessianOf(b), r), where);
+      },
+      where,
+    );
     writeFileSync(join(folder, CHOSEN), `${JSON.stringify(chosen, null, 2)}\n`);
     damping = { rule: "trace", factor: chosen.factor };
   }
   const layers: LayerFit[] = [];
   for (const [b, { name, offset, r }] of blocks.entries()) {
     const hessian = hessianOf(b);
-    const layer = await fitLayer(name, hessian, r, lambda(damping, hessian, r));
+    const layer = await fitLayer(name, hessian, r, lambda(damping, hessian, r), where);
     const path = join(folder, `inverse-${b}.f64`);
     writeFileSync(path, layer.inverse);
     const sha256 = createHash("sha256").update(layer.inverse).digest("hex");
@@ -212,8 +218,8 @@ function traceOf(matrix: Float64Array, r: number): number {
 }
 
 /** The inverse of a layer's H̃ + λI, and what can be told of it. */
-async function fitLayer(name: string, hessian: Float64Array, r: number, damping: number) {
-  const inverse = await invertDamped(name, hessian, r, damping);
+async function fitLayer(name: string, hessian: Float64Array, r: number, damping: number, where: ProductDevice) {
+  const inverse = await invertDamped(name, hessian, r, damping, where);
   const largest = largestEigenvalue(hessian, r);
   const fit = {
     trace: traceOf(hessian, r),

@@ -1,6 +1,8 @@
 /** Dense float64 products through onnxruntime: α · op(A) op(B) + C. */
 import onnxProto from "onnx-proto";
-import { InferenceSession, Tensor } from "onnxruntime-node";
+import { type InferenceSession, Tensor } from "onnxruntime-node";
+import { openSession } from "../gradients/session.ts";
+import type { ProductDevice } from "./matrix.ts";
 
 const { AttributeProto, ModelProto, TensorProto } = onnxProto.onnx;
 
@@ -23,10 +25,10 @@ export interface Gemm {
   release(): Promise<void>;
 }
 
-async function openForm(
+function openForm(
   { transA = false, transB = false, alpha = 1 }: GemmForm,
   withC: boolean,
-  threads?: number,
+  { device = "cpu", threads }: ProductDevice,
 ): Promise<InferenceSession> {
   const matrix = (name: string, shape: string[]) => ({
     name,
@@ -60,21 +62,21 @@ async function openForm(
       ],
     },
   });
-  return InferenceSession.create(ModelProto.encode(model).finish(), {
-    executionProviders: ["cpu"],
-    logSeverityLevel: 3,
-    ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
-  });
+  return openSession(
+    ModelProto.encode(model).finish(),
+    device,
+    threads === undefined ? {} : { intraOpNumThreads: threads },
+  );
 }
 
 /** One session per form, made when first needed. */
-export function openGemm(threads?: number): Gemm {
+export function openGemm(where: ProductDevice = {}): Gemm {
   const sessions = new Map<string, InferenceSession>();
   const tensor = ({ values, rows, columns }: Matrix) => new Tensor("float64", values, [rows, columns]);
   return {
     multiply: async (form, a, b, c) => {
       const key = JSON.stringify([form, c !== undefined]);
-      const session = sessions.get(key) ?? (await openForm(form, c !== undefined, threads));
+      const session = sessions.get(key) ?? (await openForm(form, c !== undefined, where));
       sessions.set(key, session);
       const m = form.transA ? a.columns : a.rows;
       const n = form.transB ? b.rows : b.columns;

@@ -11,6 +11,7 @@
  */
 import { PivotError } from "./cholesky.ts";
 import { openGemm } from "./gemm.ts";
+import type { ProductDevice } from "./matrix.ts";
 
 /** Of tr(H̃)/n. */
 export const FACTORS = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300];
@@ -44,8 +45,12 @@ function traceOfProduct(a: Float64Array, b: Float64Array, r: number): number {
 }
 
 /** J of one layer from Ω. */
-async function objectiveOf({ r, held, queries }: HeldOutBlock, inverse: Float64Array): Promise<number> {
-  const gemm = openGemm();
+async function objectiveOf(
+  { r, held, queries }: HeldOutBlock,
+  inverse: Float64Array,
+  where: ProductDevice,
+): Promise<number> {
+  const gemm = openGemm(where);
   try {
     const square = (values: Float64Array) => ({ values, rows: r, columns: r });
     const curved = await gemm.multiply({}, square(inverse), square(held));
@@ -63,10 +68,10 @@ async function objectiveOf({ r, held, queries }: HeldOutBlock, inverse: Float64A
 export async function chooseFactor(
   blocks: readonly HeldOutBlock[],
   invert: (block: number, factor: number) => Promise<Float64Array>,
-  factors: readonly number[] = FACTORS,
+  where: ProductDevice = {},
 ): Promise<Chosen> {
   const tried: Tried[] = [];
-  for (const factor of factors) {
+  for (const factor of FACTORS) {
     let objective: number | null = 0;
     for (const [b, block] of blocks.entries()) {
       const inverse = await invert(b, factor).catch((error: Error) => {
@@ -74,14 +79,14 @@ export async function chooseFactor(
         throw error;
       });
       if (inverse === null || objective === null) objective = null;
-      else objective += await objectiveOf(block, inverse);
+      else objective += await objectiveOf(block, inverse, where);
     }
     tried.push({ factor, objective });
   }
   const best = tried.reduce((least, other) => (lossOf(other) < lossOf(least) ? other : least), tried[0]!);
   if (best.objective === null)
     throw new Error(
-      `damping: held-out: no factor from ${factors[0]} to ${factors.at(-1)} gives an inverse; set a number`,
+      `damping: held-out: no factor from ${FACTORS[0]} to ${FACTORS.at(-1)} gives an inverse; set a number`,
     );
   return { factor: best.factor, tried };
 }

@@ -3,7 +3,8 @@
  * of the [rows, R] gradients.
  */
 import onnxProto, { type onnx } from "onnx-proto";
-import { InferenceSession, Tensor } from "onnxruntime-node";
+import { type InferenceSession, Tensor } from "onnxruntime-node";
+import { type Device, openSession } from "../gradients/session.ts";
 
 const { AttributeProto, ModelProto, TensorProto } = onnxProto.onnx;
 
@@ -43,19 +44,25 @@ function blockNodes(blocks: readonly Block[]): { nodes: onnx.INodeProto[]; const
   return { nodes, constants };
 }
 
-async function sessionOf(graph: onnx.IGraphProto, threads: number | undefined): Promise<InferenceSession> {
+/** Where products run: all of the CPU's cores where `threads` is left out. */
+export interface ProductDevice {
+  device?: Device;
+  threads?: number;
+}
+
+function sessionOf(graph: onnx.IGraphProto, { device = "cpu", threads }: ProductDevice): Promise<InferenceSession> {
   const model = ModelProto.create({ irVersion: 8, opsetImport: [{ domain: "", version: 17 }], graph });
-  return InferenceSession.create(ModelProto.encode(model).finish(), {
-    executionProviders: ["cpu"],
-    logSeverityLevel: 3,
-    ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
-  });
+  return openSession(
+    ModelProto.encode(model).finish(),
+    device,
+    threads === undefined ? {} : { intraOpNumThreads: threads },
+  );
 }
 
 /**
  * Accumulates Σ g̃_i g̃_iᵀ block by block. `add` takes [rows, R] float32; `blocks` are the sums so far, [r, r] float64 each.
  */
-export async function openGramAccumulator(blocks: readonly Block[], dimension: number, threads?: number) {
+export async function openGramAccumulator(blocks: readonly Block[], dimension: number, where: ProductDevice = {}) {
   const { nodes, constants } = blockNodes(blocks);
   const session = await sessionOf(
     {
@@ -76,7 +83,7 @@ export async function openGramAccumulator(blocks: readonly Block[], dimension: n
         })),
       ],
     },
-    threads,
+    where,
   );
   const sums: Float64Array[] = blocks.map(({ r }) => new Float64Array(r * r));
   return {
@@ -111,7 +118,7 @@ export async function openBlockProduct(
   blocks: readonly Block[],
   matrices: readonly Float64Array[],
   dimension: number,
-  threads?: number,
+  where: ProductDevice = {},
 ) {
   const { nodes, constants } = blockNodes(blocks);
   const session = await sessionOf(
@@ -140,7 +147,7 @@ export async function openBlockProduct(
         },
       ],
     },
-    threads,
+    where,
   );
   const fixed = Object.fromEntries(
     blocks.map(({ r }, b) => [`matrix_${b}`, new Tensor("float64", matrices[b] ?? [], [r, r])] as const),

@@ -9,7 +9,7 @@ import type { StepProgress } from "../command/progress.ts";
 import type { Dataset } from "../dataset/dataset.ts";
 import { rowBlocks, type ShardRows } from "../gradients/shard.ts";
 import type { LayerFit } from "../hessian/fit.ts";
-import { openBlockProduct } from "../hessian/matrix.ts";
+import { openBlockProduct, type ProductDevice } from "../hessian/matrix.ts";
 import { writeImages } from "./image-files.ts";
 import { bytesOf, describeFile, openWriter, rowChecksums } from "./index-files.ts";
 import { indexRows } from "./index-rows.ts";
@@ -57,9 +57,10 @@ export async function buildIndex(
   train: SplitRows,
   queries: SplitRows | null,
   progress: StepProgress,
+  where: ProductDevice = {},
 ): Promise<Manifest> {
   const { dimension } = compiled;
-  const product = await openBlockProduct(fitted.layers, fitted.inverses, dimension);
+  const product = await openBlockProduct(fitted.layers, fitted.inverses, dimension, where);
   const rows = openWriter(join(folder, FILES.rows));
   const sumOfSquares = new Float64Array(dimension);
   const measures = openMeasures(join(folder, "examples.measures"));

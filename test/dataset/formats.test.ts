@@ -141,7 +141,14 @@ describe("a dataset of text", () => {
         ...change,
       },
     });
-    return openDataset({ ...config, compressor: "uniform", title: "", folder }, config.train, inputs, target, 4, scratch());
+    return openDataset(
+      { ...config, compressor: "uniform", title: "", folder },
+      config.train,
+      inputs,
+      target,
+      4,
+      scratch(),
+    );
   }
 
   test("tokens are those of the tokenizer's own library, cut to the length, padded and masked", async () => {

@@ -53,5 +53,10 @@ describe("--device", () => {
     expect(refused.stderr).toMatch(
       /influence: --device cuda: not available here \(.*\); install onnxruntime-node .* CUDA 12/,
     );
+    expect(influence("collect", path, "--out", run).status).toBe(0);
+    const fitted = influence("fit", path, "--out", run, "--device", "cuda");
+    expect(fitted.status).toBe(1);
+    expect(fitted.stderr).toMatch(/influence: --device cuda: not available here \(.*\); install onnxruntime-node/);
+    expect(existsSync(join(run, "fit"))).toBe(false);
   });
 });

@@ -32,6 +32,13 @@ describe("a step's folder is its state", () => {
     expect(existsSync(join(run, "collect"))).toBe(false);
   });
 
+  test("settings may change as long as nothing was made with them", () => {
+    beginStep(run, "collect", { device: "cuda" }, false);
+    const begun = beginStep(run, "collect", { device: "cpu" }, false);
+    writeFileSync(join(begun.folder, "shard"), "done so far");
+    expect(() => beginStep(run, "collect", { device: "cuda" }, false)).toThrow(/device: cpu → cuda/);
+  });
+
   test("a finished step counts however it was made: only what it is made of matters then", () => {
     const settings = { seed: 1, device: "webgpu" };
     const key = finishStep(beginStep(run, "collect", settings, false, ["device"])).key;

@@ -12,7 +12,7 @@ export const direct: Estimator = {
   name: "exact",
   influence: async (kernel, damping) => {
     const { n, m, cross } = kernel;
-    const inverse = await positiveDefiniteInverse(dampedKernel(kernel, damping), n, THREADS);
+    const inverse = await positiveDefiniteInverse(dampedKernel(kernel, damping), n, { threads: THREADS });
     return (await product64(cross, inverse, [m, n, n])).map((value) => -value);
   },
 };
@@ -35,7 +35,7 @@ export function effectiveRank(kernel: Kernel, damping: number): number {
 
 /** H̃ [r, r] of the n training rows of compressed gradients [≥ n, r], and its λ. */
 export async function compressedHessian(values: Float32Array, n: number, r: number, rule: DampingRule) {
-  const gram = await openGramAccumulator([{ offset: 0, r }], r, THREADS);
+  const gram = await openGramAccumulator([{ offset: 0, r }], r, { threads: THREADS });
   await gram.add(values.subarray(0, n * r), n);
   await gram.release();
   const hessian = gram.sums[0]!.map((sum) => sum / n);
