@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Layer, splitEqually, uniformMask } from "../../src/core/mask.ts";
+import { layerCompressor } from "../../src/core/compress.ts";
+import { type Layer, type MaskBlock, splitEqually, uniformMask } from "../../src/core/mask.ts";
 import { decodeMask, encodeMask, maskShapes } from "../../src/core/mask-file.ts";
 
 const layers: Layer[] = [
@@ -78,5 +79,60 @@ describe("the uniform mask", () => {
   test("survives its file", () => {
     const mask = uniformMask(layers, [4, 6], 1);
     expect(decodeMask(encodeMask(mask), maskShapes(layers, mask))).toEqual(mask);
+  });
+});
+
+describe("directions and folding", () => {
+  const two: Layer[] = [
+    { name: "plain", parameters: [{ name: "plain.weight", shape: [5] }], d: 5 },
+    {
+      name: "dense",
+      parameters: [
+        { name: "dense.weight", shape: [3, 4] },
+        { name: "dense.bias", shape: [3] },
+      ],
+      d: 15,
+    },
+  ];
+  const half = Math.SQRT1_2;
+  const mask: MaskBlock[] = [
+    { layer: "plain", offset: 0, d: 5, r: 2, kept: Uint32Array.of(1, 4) },
+    {
+      layer: "dense",
+      offset: 2,
+      d: 15,
+      r: 2,
+      kept: Uint32Array.of(0, 1, 4, 13),
+      folded: Int32Array.of(0, ~1, 1, ~0),
+      directions: [
+        {
+          rows: 3,
+          columns: 4,
+          left: Float32Array.of(1, 0, 0, half, 0, half),
+          right: Float32Array.of(0, half, 1, 0, 0, half, 0, 0),
+        },
+        null,
+      ],
+    },
+  ];
+
+  test("survive their file, which has no other bytes", () => {
+    const bytes = encodeMask(mask);
+    expect(decodeMask(bytes, maskShapes(two, mask))).toEqual(mask);
+    const longer = new Uint8Array(bytes.length + 4);
+    longer.set(bytes);
+    for (const wrong of [bytes.slice(0, -4), longer]) {
+      expect(() => decodeMask(wrong, maskShapes(two, mask))).toThrow(/mask.bin: expected \d+ bytes/);
+    }
+    expect(() => decodeMask(bytes, maskShapes(two, mask).slice(0, 1))).toThrow("mask.bin: expected a header");
+  });
+
+  test("compress a gradient as it is worked out by hand", () => {
+    const gradient = [9, 1, 2, 3, 4, /* G */ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, /* bias */ 20, 30, 40];
+    expect([...layerCompressor(two[0]!, mask[0]!)(gradient, 0)]).toEqual([1, 4]);
+    // u₀ᵀG = (1, 2, 3, 4): with v₀ 2, with v₁ (1 + 3)/√2. u₁ᵀG = (14, 16, 18, 20)/√2: with v₀ 16/√2. The bias: 30.
+    const [first = 0, second = 0] = layerCompressor(two[1]!, mask[1]!)(gradient, 5);
+    expect(first).toBeCloseTo(2 - 30, 5);
+    expect(second).toBeCloseTo(-4 * half + 16 * half, 5);
   });
 });
