@@ -1,11 +1,12 @@
 /**
  * From what exporters write to what the compiler works on: local functions inlined, constants as initialisers, Identity and
- * inference-time Dropout removed, and operator set 18 or later (whose reductions take their axes as an input).
+ * inference-time Dropout removed, bfloat16 as float32, and operator set 18 or later (whose reductions take their axes as an input).
  */
 import type { onnx } from "onnx-proto";
 import { ELEMENT, type Graph, type Node, where } from "./graph.ts";
 import { nodeFrom, portsFrom } from "./model.ts";
 import { tensorOf } from "./tensor.ts";
+import { withoutBfloat16 } from "./widen.ts";
 
 const OLDEST = 13;
 const NEWEST = 23;
@@ -47,14 +48,14 @@ export function normalise(model: onnx.IModelProto, path: string): Graph {
     else if (node.op === "Constant" && output !== undefined) initializers.set(output, constantOf(node));
     else nodes.push(...modernised(node, opset, initializers));
   }
-  return {
+  return withoutBfloat16({
     inputs: portsFrom((proto.input ?? []).filter((input) => !initializers.has(input.name ?? ""))),
     outputs: portsFrom(proto.output ?? []),
     initializers,
     nodes,
     opset: Math.max(opset, OURS),
     irVersion: Math.max(Number(model.irVersion ?? 8), 8),
-  };
+  });
 }
 
 /** A node in the form it has since operator set 18. */

@@ -43,8 +43,13 @@ const floats = (tensor: ort.Tensor | undefined): Float32Array => {
   throw new Error(`output: expected float32, got ${tensor?.type}`);
 };
 
-export async function runner(graph: Uint8Array, options: ort.InferenceSession.SessionOptions = {}) {
-  const session = await ort.InferenceSession.create(graph, { intraOpNumThreads: 2, logSeverityLevel: 3, ...options });
+/** Runs a graph, given as bytes or as its file's path (beside which external data lie). */
+export async function runner(graph: Uint8Array | string, options: ort.InferenceSession.SessionOptions = {}) {
+  const settings = { intraOpNumThreads: 2, logSeverityLevel: 3, ...options } as const;
+  const session =
+    typeof graph === "string"
+      ? await ort.InferenceSession.create(graph, settings)
+      : await ort.InferenceSession.create(graph, settings);
   return async (feeds: Record<string, ort.Tensor>): Promise<Result> => {
     const { loss, gradient } = await session.run(feeds, ["loss", "gradient"]);
     return { loss: floats(loss), gradient: floats(gradient) };
