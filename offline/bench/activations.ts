@@ -2,7 +2,7 @@
  * What collecting has to do anyway: the backward pass to activations. It is collecting's own graph with all that gathers
  * coordinates taken out, and in its place one sum over each cotangent that was read, so that the runtime still computes it.
  */
-import { ancestors } from "../autodiff/backward.ts";
+import { ancestors } from "../autodiff/walk.ts";
 import type { Graph, Node } from "../onnx/graph.ts";
 import { readModel, writeModel } from "../onnx/model.ts";
 

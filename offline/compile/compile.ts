@@ -1,7 +1,7 @@
 /** The gradient compiler: from a forward ONNX model to one that gives each example's compressed gradient. */
 import { keptParts } from "../../src/core/compress.ts";
 import { type Directions, type Layer, type MaskBlock, splitEqually, uniformMask } from "../../src/core/mask.ts";
-import { ancestors, backward } from "../autodiff/backward.ts";
+import { backward } from "../autodiff/backward.ts";
 import { type LossKind, lossOf, targetInput, targetOf } from "../autodiff/losses.ts";
 import { held, type PerExample } from "../autodiff/per-example.ts";
 import { turned } from "../autodiff/turned.ts";
@@ -16,6 +16,8 @@ import { readModel, tensorTypeName, writeModel } from "../onnx/model.ts";
 import { isExternal, tensorOf } from "../onnx/tensor.ts";
 
 export type { LossKind } from "../autodiff/losses.ts";
+
+import { ancestors } from "../autodiff/walk.ts";
 
 export interface CompileOptions {
   loss: LossKind;

@@ -1,8 +1,9 @@
 /** What the compiler makes of a model: its layers, which of them it can differentiate and how, and what collecting will cost. */
 import { type Parameter, sizeOf, uniformMask } from "../../src/core/mask.ts";
-import { ancestors, backward } from "../autodiff/backward.ts";
+import { backward } from "../autodiff/backward.ts";
 import { estimate, type PerExample, type Plan } from "../autodiff/per-example.ts";
 import { turnedPlan } from "../autodiff/turned.ts";
+import { ancestors } from "../autodiff/walk.ts";
 import { directionCounts } from "../compress/eigenbasis.ts";
 import { type Candidate, candidatesOf, chooseParameters, groupLayers } from "../compress/layers.ts";
 import { type Builder, createBuilder } from "../onnx/builder.ts";
