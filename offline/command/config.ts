@@ -69,8 +69,13 @@ export const configSchema = z.strictObject({
   /** The index's name in the bucket and in its address. */
   name: indexName,
   title: z.string().optional(),
-  /** The ONNX file; not needed where every split gives `gradients`. */
-  model: z.string().optional(),
+  /**
+   * The ONNX file; not needed where every split gives `gradients`. Several are checkpoints of one model: an ensemble, of which each
+   * has its own `r`, and influences are the means of theirs.
+   */
+  model: z.union([z.string(), z.array(z.string()).min(2)]).optional(),
+  /** An ensemble of as many masks of each model, drawn from the seeds `seed/1`, `seed/2`, …, each with its own `r`. */
+  ensemble: z.strictObject({ masks: z.int().min(2) }).optional(),
   loss: z
     .enum(["cross-entropy", "next-token", "binary-cross-entropy", "squared-error", "output"])
     .default("cross-entropy"),

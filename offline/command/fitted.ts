@@ -16,6 +16,8 @@ export async function fittedTo(run: Run, memory: number): Promise<Run> {
   if (config.model === undefined) {
     throw new Error("--memory: expected a model whose R can be chosen, got imported gradients; leave it out");
   }
+  if (config.ensemble)
+    throw new Error("--memory: expected one mask, got an ensemble; set `r` of each, or leave it out");
   const path = modelPath(config);
   const { b, layers, target } = differentiate(await readModel(path), path, compileOptions(config));
   const inputs = b.inputs.filter((port) => port !== target).map(describe);

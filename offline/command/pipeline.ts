@@ -136,6 +136,14 @@ function shardsOf(run: Run, collected: Collected, split: "train" | "queries", n:
   return readShards(step.folder, split, step.key, n, run.config);
 }
 
+/** One block over all layers, of each member of an ensemble. */
+function jointBlocks({ compiled, dimension }: Collected): { name: string; offset: number; r: number }[] {
+  const members = compiled?.members ?? 1;
+  const r = dimension / members;
+  const name = (member: number) => (members > 1 ? `member ${member + 1}: all layers` : "all layers");
+  return Array.from({ length: members }, (_, member) => ({ name: name(member), offset: member * r, r }));
+}
+
 /** Where a run's float64 products run. */
 const productsOf = ({ device, threads }: Run): ProductDevice => ({
   device: productDevice(device),
@@ -158,7 +166,7 @@ export async function fitStep(run: Run, collected: Collected): Promise<Step> {
   const progress = run.progress.step("fit", n, "examples");
   const blocks =
     config.hessian === "joint"
-      ? [{ name: "all layers", offset: 0, r: collected.dimension }]
+      ? jointBlocks(collected)
       : collected.mask.map(({ layer, offset, r }) => ({ name: layer, offset, r }));
   const asking = heldOut && collected.queries ? shardsOf(run, collected, "queries", collected.queries.n) : null;
   const layers = await fitLayers(
@@ -237,6 +245,7 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
       mask,
       dimension,
       seed: config.seed,
+      members: compiled?.members ?? 1,
     },
     readFit(fitted.folder),
     { dataset: train, shards: shardsOf(run, collected, "train", train.n) },

@@ -20,6 +20,7 @@ import { digestOf, openSplit } from "../dataset/open-datasets.ts";
 import { NOT_FINITE_ADVICE } from "../gradients/collect.ts";
 import { openGradientSession } from "../gradients/session.ts";
 import { type CompiledGradient, type CompileOptions, compileGradient } from "./compile.ts";
+import { joinMembers, type Member } from "./ensemble.ts";
 import type { TensorSpec } from "./tensor-spec.ts";
 
 const { onnx } = onnxProto;
@@ -35,6 +36,8 @@ const recordSchema = z.object({
   outputs: z.array(z.string()),
   calibrationExamples: z.int(),
   externalData: z.array(z.string()),
+  /** Of an ensemble; 1 where there is none. */
+  members: z.int().default(1),
   /** Extent of the last axis of the output that the loss reads, when the loss is a classification. */
   classes: z.int().nullable(),
 });
@@ -53,6 +56,8 @@ export interface Compiled {
   inputs: TensorSpec[];
   target: TensorSpec | null;
   externalData: string[];
+  /** Masks or models, whose influences are averaged: blocks of R/members coordinates, one after another. */
+  members: number;
   /** Examples that the coordinates' importance was measured on; 0 where it was not. */
   calibrationExamples: number;
   /** The output whose argmax is the prediction. */
@@ -69,13 +74,23 @@ function lastExtent(graph: Uint8Array, output: string | undefined): number | nul
   return extent ? Number(extent) : null;
 }
 
-/** The model's path. Throws an Error when the configuration names none, or it is not there. */
-export function modelPath(config: Config): string {
+/** The models' paths: several are an ensemble. Throws an Error when the configuration names none, or one is not there. */
+function modelPaths(config: Config): string[] {
   if (config.model === undefined)
     throw new Error("model: expected an ONNX file; set `model`, or `gradients` in every split");
-  const path = configured(config, config.model);
-  if (!existsSync(path)) throw new Error(`no such model: ${path}; set \`model\` in the configuration to an ONNX file`);
-  return path;
+  return [config.model].flat().map((model) => {
+    const path = configured(config, model);
+    if (!existsSync(path))
+      throw new Error(`no such model: ${path}; set \`model\` in the configuration to an ONNX file`);
+    return path;
+  });
+}
+
+/** The model's path. Throws an Error when there is none, or several. */
+export function modelPath(config: Config): string {
+  const paths = modelPaths(config);
+  if (paths.length > 1) throw new Error(`model: expected one ONNX file here, got ${paths.length}; name one of them`);
+  return paths[0]!;
 }
 
 /** What the compiler is told, from the configuration. */
@@ -97,6 +112,7 @@ function writeCompiled(
   compiled: CompiledGradient,
   calibration: Calibration | null,
   classes: number | null,
+  members: number,
 ): void {
   writeFileSync(join(folder, "gradient.onnx"), compiled.graph);
   for (const file of compiled.externalData) symlinkSync(resolve(dirname(model), file), join(folder, file));
@@ -109,6 +125,7 @@ function writeCompiled(
     target: compiled.target,
     outputs: compiled.outputs,
     externalData: compiled.externalData,
+    members,
     calibrationExamples: calibration?.examples ?? 0,
     classes,
   };
@@ -199,12 +216,44 @@ async function checkOnExamples(run: Run, compiled: CompiledGradient, classes: nu
   await selfCheck(compiled, await train.feeds(finite.slice(0, CHECKED)));
 }
 
+interface CompiledMember extends Member {
+  calibration: Calibration | null;
+  classes: number | null;
+}
+
+/** The members of the configured ensemble, each checked on examples; one where there is none. */
+async function compileMembers(run: Run, models: readonly string[]): Promise<CompiledMember[]> {
+  const { config } = run;
+  const options = compileOptions(config);
+  const masks = config.ensemble?.masks ?? 1;
+  const members: CompiledMember[] = [];
+  for (const [index, model] of models.entries()) {
+    const measured = await calibration(run, model, options);
+    for (let mask = 1; mask <= masks; mask++) {
+      const seed = masks > 1 ? `${config.seed}/${mask}` : config.seed;
+      const compiled = await compileGradient(model, { ...options, ...measured, seed });
+      if (models.length > 1 && compiled.externalData.length > 0)
+        throw new Error(`${model}: expected weights within the file in an ensemble of models, got external data`);
+      const classes =
+        config.loss === "cross-entropy" ? lastExtent(compiled.graph, config.output ?? compiled.outputs[0]) : null;
+      if (compiled.externalData.length === 0) await checkOnExamples(run, compiled, classes);
+      const name = [models.length > 1 ? `model ${index + 1}` : "", masks > 1 ? `mask ${mask}` : ""]
+        .filter(Boolean)
+        .join(", ");
+      members.push({ name, compiled, calibration: measured?.calibration ?? null, classes });
+    }
+  }
+  return members;
+}
+
 export async function compileStep(run: Run): Promise<Compiled> {
   const { config } = run;
-  const model = modelPath(config);
+  const models = modelPaths(config);
   const options = compileOptions(config);
+  const digests = models.map((model) => sha256(readFileSync(model)));
   const settings: Settings = {
-    model: sha256(readFileSync(model)),
+    model: digests.length === 1 ? digests[0]! : sha256(digests.join()),
+    ...(config.ensemble ? { masks: config.ensemble.masks } : {}),
     ...Object.fromEntries(
       Object.entries(options).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : value]),
     ),
@@ -214,12 +263,10 @@ export async function compileStep(run: Run): Promise<Compiled> {
   if (step.finished) run.progress.skipped("compile", "already done");
   else {
     const progress = run.progress.step("compile", 1, "graph");
-    const measured = await calibration(run, model, options);
-    const compiled = await compileGradient(model, { ...options, ...measured });
-    const classes =
-      config.loss === "cross-entropy" ? lastExtent(compiled.graph, config.output ?? compiled.outputs[0]) : null;
-    if (compiled.externalData.length === 0) await checkOnExamples(run, compiled, classes);
-    writeCompiled(step.folder, model, compiled, measured?.calibration ?? null, classes);
+    const members = await compileMembers(run, models);
+    const [first] = members;
+    const compiled = members.length > 1 ? joinMembers(members) : first!.compiled;
+    writeCompiled(step.folder, models[0]!, compiled, first!.calibration, first!.classes, members.length);
     step = finishStep(step);
     progress.advance(1);
     const d = compiled.layers.reduce((sum, layer) => sum + layer.d, 0);

@@ -120,6 +120,8 @@ export async function verify(given: Run, examples: number, queryCount: number): 
   const damping = settledDamping(given.config.damping, join(given.folder, "fit"));
   const run = { ...given, config: { ...given.config, damping } };
   const { config } = run;
+  if (config.ensemble || Array.isArray(config.model))
+    throw new Error("verify: expected one mask of one model, got an ensemble; verify a configuration of one member");
   const compiled = await compileStep(run);
   const { train, queries } = await openDatasets(run, compiled);
   const d = compiled.layers.reduce((sum, layer) => sum + layer.d, 0);

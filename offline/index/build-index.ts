@@ -52,7 +52,7 @@ async function writeQueries(folder: string, { dataset, shards }: SplitRows, dime
 export async function buildIndex(
   folder: string,
   description: Description,
-  compiled: { graph: string | null; mask: MaskBlock[]; dimension: number; seed: number | string },
+  compiled: { graph: string | null; mask: MaskBlock[]; dimension: number; seed: number | string; members?: number },
   fitted: { layers: LayerFit[]; inverses: Float64Array[] },
   train: SplitRows,
   queries: SplitRows | null,
@@ -60,7 +60,11 @@ export async function buildIndex(
   where: ProductDevice = {},
 ): Promise<Manifest> {
   const { dimension } = compiled;
-  const product = await openBlockProduct(fitted.layers, fitted.inverses, dimension, where);
+  // Influences add up over blocks; divided by the members of an ensemble they are means.
+  const { members = 1 } = compiled;
+  const inverses =
+    members > 1 ? fitted.inverses.map((inverse) => inverse.map((value) => value / members)) : fitted.inverses;
+  const product = await openBlockProduct(fitted.layers, inverses, dimension, where);
   const rows = openWriter(join(folder, FILES.rows));
   const sumOfSquares = new Float64Array(dimension);
   const measures = openMeasures(join(folder, "examples.measures"));
