@@ -106,10 +106,7 @@ function asked(given: Given, parameters: { topK?: number | undefined; queries?: 
 
 function listsOf(index: OpenIndex, found: SearchAnswer, query: Row | undefined): Lists {
   const described = (neighbours: readonly Neighbour[]): NeighbourRow[] =>
-    neighbours.map(({ row, influence }) => {
-      const { id, ...rest } = describeRow(index, "example", row);
-      return { id, influence, ...rest };
-    });
+    neighbours.map(({ row, influence }) => describeRow(index, "example", row, { influence }));
   return {
     ...(query === undefined ? {} : { query }),
     helpful: described(found.helpful),

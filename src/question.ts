@@ -44,7 +44,10 @@ export async function gradientsOf(
 ): Promise<{ gradients: Float32Array[]; stored: Row[] }> {
   if ("ids" in queries) {
     const rows = queries.ids.map((id) => findRow(index, "query", id));
-    return { gradients: await storedQueries(index, rows), stored: rows.map((row) => describeRow(index, "query", row)) };
+    return {
+      gradients: await storedQueries(index, rows),
+      stored: rows.map((row) => describeRow(index, "query", row, {})),
+    };
   }
   const gradients =
     "raw" in queries

@@ -40,19 +40,20 @@ export function findRow(index: OpenIndex, kind: Kind, id: string): number {
   return row;
 }
 
-/** A row as the API shows it: its columns, its id, the path of its image. */
-export function describeRow(index: OpenIndex, kind: Kind, row: number): Row {
+/** A row as the API shows it: its id, what is `said` of it first, its columns, the path of its image. */
+export function describeRow<Said extends object>(index: OpenIndex, kind: Kind, row: number, said: Said): Row & Said {
   const { manifest } = index;
   const { path, images } = KINDS[kind];
-  const described = rowOf(metadataOf(index, kind), row);
+  const described: Row & Said = rowOf(metadataOf(index, kind), row, said);
   if (!manifest.files[images]) return described;
-  described.image = `/v1/indexes/${manifest.name}/${path}/${encodeURIComponent(described.id)}/image?version=${manifest.version}`;
+  const shown: Row = described;
+  shown.image = `/v1/indexes/${manifest.name}/${path}/${encodeURIComponent(described.id)}/image?version=${manifest.version}`;
   return described;
 }
 
 async function describeOne(c: Context<Environment>, kind: Kind, name: string, id: string): Promise<Response> {
   const index = await openIndex(hostOf(c), name);
-  return answer(c, describeRow(index, kind, findRow(index, kind, id)), { "Cache-Control": "no-cache" });
+  return answer(c, describeRow(index, kind, findRow(index, kind, id), {}), { "Cache-Control": "no-cache" });
 }
 
 async function sendImage(
@@ -121,7 +122,7 @@ export const rows = new Hono<Environment>()
         total: matching.length,
         offset,
         limit,
-        queries: matching.slice(offset, offset + limit).map((row) => describeRow(index, "query", row)),
+        queries: matching.slice(offset, offset + limit).map((row) => describeRow(index, "query", row, {})),
       };
       return answer(c, page, { "Cache-Control": "no-cache" });
     },
