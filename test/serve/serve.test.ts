@@ -238,6 +238,7 @@ test("`influence plan` tells what fits", async () => {
 test.for([
   ["plan"],
   ["plan", "--n", "0"],
+  ["plan", "."],
   ["plan", "--n", "10", "--memory", "64TB"],
   ["plan", "--n", "10", "--r", "1.5"],
   ["serve"],
