@@ -10,11 +10,14 @@ import { ELEMENT, type Value } from "../onnx/graph.ts";
 export interface Side {
   /** Rows, or columns, of G. */
   size: number;
-  /** The side in directions [size, k]: with k at `axes`; the other axes are the examples (unless all are alike) and positions. */
+  /**
+   * The side in float32 directions [size, k], in the model's precision or float32: with k at `axes`; the other axes are the examples
+   * (unless all are alike) and positions.
+   */
   turned(directions: Value): { value: Value; axes: number[] };
-  /** a [B, k, T] times the side's inner products between positions [B, T, T]. */
+  /** a [B, k, T], float32, times the side's inner products between positions [B, T, T]. */
   met(a: Value): Value;
-  /** Σ over examples and positions of side[:, t] ⊗ a[:, t], of a [B, k, T]: [size, k]. */
+  /** Σ over examples and positions of side[:, t] ⊗ a[:, t], of a [B, k, T], float32: [size, k]. */
   spread(a: Value): Value;
 }
 
@@ -44,7 +47,8 @@ const swapped = (b: Builder, v: Value): Value => b.transpose(v, [0, 2, 1]);
 const overExamples = (b: Builder, v: Value): Value => b.sum(v, [0]);
 
 /** Vectors [B (or 1), size, T], and how they are turned. */
-export function vectors(b: Builder, size: number, rows: () => Value, turned: Side["turned"]): Side {
+export function vectors(b: Builder, size: number, given: () => Value, turned: Side["turned"]): Side {
+  const rows = () => b.cast(given(), ELEMENT.float32);
   return {
     size,
     turned,
@@ -76,8 +80,9 @@ export function wholeSides(b: Builder, whole: () => Value, shape: readonly numbe
   const [rows, columns] = matrixExtents(shape);
   const matrix = () => b.reshape(whole(), [b.batch, rows, columns]);
   const turned: Side["turned"] = (directions) => {
-    if (columns > 1) return { value: b.op("MatMul", [b.transpose(directions, [1, 0]), matrix()]), axes: [1] };
-    return { value: b.op("MatMul", [b.reshape(whole(), [b.batch, rows]), directions]), axes: [1] };
+    const own = b.cast(directions, whole().type);
+    if (columns > 1) return { value: b.op("MatMul", [b.transpose(own, [1, 0]), matrix()]), axes: [1] };
+    return { value: b.op("MatMul", [b.reshape(whole(), [b.batch, rows]), own]), axes: [1] };
   };
   return { left: vectors(b, rows, matrix, turned), right: units(b, columns), scale: 1, held: true, positions: columns };
 }

@@ -1,6 +1,6 @@
 /** A parameter's gradient in given directions: entries uᵀ_a·G·v_c, each side turned by one thin product (a convolution's patches by one convolution). */
 import type { Builder } from "../onnx/builder.ts";
-import type { Value } from "../onnx/graph.ts";
+import { ELEMENT, type Value } from "../onnx/graph.ts";
 import { COST, outerProduct } from "./outer.ts";
 import type { Plan } from "./per-example.ts";
 import type { Sides } from "./sides.ts";
@@ -17,9 +17,9 @@ export function turned(
   const parts = uses.map((use) => {
     const [x, d] = [use.left.turned(left), use.right.turned(right)];
     return outerProduct(b, [k, l], {
-      x: x.value,
+      x: b.cast(x.value, ELEMENT.float32),
       xAxes: x.axes,
-      d: d.value,
+      d: b.cast(d.value, ELEMENT.float32),
       dAxes: d.axes,
       shared: 1,
       rows: (at) => [Math.floor(at / l), at % l],

@@ -44,10 +44,10 @@ function turnedParameters({ layers, gradients }: Pick<Differentiable, "layers" |
   );
 }
 
-/** [B, k, T]: the side in directions [size, k]. */
+/** [B, k, T], float32: the side in directions [size, k]. */
 function inDirections(b: Builder, side: Side, directions: Value): Value {
   const { value, axes } = side.turned(directions);
-  return examplesFirst(b, value, axes);
+  return examplesFirst(b, b.cast(value, ELEMENT.float32), axes);
 }
 
 /** Σ over examples of (G·Gᵀ)·directions for the left side, (Gᵀ·G)·directions for the right one: [size, k]. */
@@ -56,7 +56,7 @@ function covarianceProduct(b: Builder, uses: readonly Sides[], which: Sought["wh
     const [own, other] = which === "left" ? [use.left, use.right] : [use.right, use.left];
     return b.scaled(own.spread(other.met(inDirections(b, own, directions))), use.scale ** 2);
   });
-  return b.cast(products.reduce(b.add), ELEMENT.float32);
+  return products.reduce(b.add);
 }
 
 /** Σ over examples of the squared entries in directions: [k, l]. */
@@ -67,7 +67,7 @@ function squares(b: Builder, uses: readonly Sides[], left: Value, right: Value):
       return b.scaled(b.op("MatMul", [inDirections(b, use.left, left), turned]), use.scale);
     })
     .reduce(b.add);
-  return b.cast(b.sum(b.mul(entries, entries), [0]), ELEMENT.float32);
+  return b.sum(b.mul(entries, entries), [0]);
 }
 
 /** Runs a graph with directions as further inputs over the batches and adds up its outputs. */
