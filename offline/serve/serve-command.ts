@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
+import type { Manifest } from "../../src/core/manifest.ts";
 import { byteCount } from "../command/arguments.ts";
 import { choose, chosenLine, plan, planLines, referenceLines } from "../index/plan.ts";
 import { readManifest } from "../store/publish.ts";
@@ -59,31 +60,38 @@ export function addServe(program: Command): void {
 
   program
     .command("plan")
-    .argument(
-      "[index]",
-      "an index's folder, such as runs/mnist/index: costs are measured on its vectors, and n is its own",
-    )
+    .argument("[run]", "a run, such as runs/mnist: costs are measured on its index's vectors, and n is its own")
     .description("what fits in so much memory: which R, bits and planes, and what a query then costs")
     .option("--n <rows>", "training examples", integerIn(1, 2 ** 31 - 1))
     .option("--memory <bytes>", "what the index may hold; an isolate has 128 MB in all", byteCount, 80e6)
     .option("--r <R>", "kept coordinates of all layers together: what is held of that index", integerIn(1, 131_072))
     .option("--json", "the plan as JSON")
     .action(async (folder: string | undefined, { n: given, memory, r, json }: PlanOptions) => {
-      const manifest = folder === undefined ? null : readManifest(resolve(folder));
-      const n = given ?? manifest?.n;
-      if (n === undefined) throw new Error("plan: expected --n or an index's folder, got neither; name one");
+      const index = folder === undefined ? null : await onlyIndex(resolve(folder));
+      const n = given ?? index?.manifest.n;
+      if (n === undefined) throw new Error("plan: expected --n or a run's folder, got neither; name one");
       const chosen = r === undefined ? undefined : choose(n, r, memory);
       const { measurePlan, costLines } = await import("../index/measure-plan.ts");
-      const costs = manifest && (await measurePlan(resolve(folder ?? ""), manifest, n, memory));
+      const costs = index && (await measurePlan(index.folder, index.manifest, n, memory));
       if (json) {
         console.log(JSON.stringify({ n, memory, largest: plan(n, memory), chosen, costs }));
         return;
       }
       const measured = costs
-        ? [`Measured on ${manifest?.name}, top 10 of both ends, medians:`, ...costLines(costs)]
+        ? [`Measured on ${index?.manifest.name}, top 10 of both ends, medians:`, ...costLines(costs)]
         : referenceLines();
       console.log([...planLines(n, memory), ...(chosen ? [chosenLine(chosen)] : []), ...measured, BESIDE].join("\n"));
     });
+}
+
+/** The index of a folder or of the run in it. Throws an Error where there is none, or more than one. */
+async function onlyIndex(folder: string): Promise<{ folder: string; manifest: Manifest }> {
+  const { folderBucket } = await import("../store/folder-bucket.ts");
+  const [found, ...others] = (await folderBucket([folder])).folders.values();
+  if (found === undefined || others.length > 0) {
+    throw new Error(`${folder}: expected one index, got ${others.length + 1}; name the run of one of them`);
+  }
+  return { folder: found, manifest: readManifest(found) };
 }
 
 const BESIDE = "The examples' ids and columns take memory beside this: four times their MessagePack.";
