@@ -27,8 +27,14 @@ const matmul: Use = (c, position, shape) => {
   const matrix = vector ? (isRight ? [...shape, 1] : [1, ...shape]) : shape;
   const [rows = 1, columns = 1] = matrix.slice(-2);
   const x = other.shape.length === 1 ? c.b.reshape(other, isRight ? [1, ...other.shape] : [...other.shape, 1]) : other;
+  // An operand of one axis leaves none in the result: it comes back with extent 1, of the left one before the last, of the right one last.
   const dShape = [...c.d.shape];
-  if (vector) dShape.splice(isRight ? dShape.length : dShape.length - 1, 0, 1);
+  const [leftGone, rightGone] = [
+    isRight ? other.shape.length === 1 : vector,
+    isRight ? vector : other.shape.length === 1,
+  ];
+  if (rightGone) dShape.push(1);
+  if (leftGone) dShape.splice(dShape.length - 1, 0, 1);
   const d = c.b.reshape(c.d, dShape);
   const lead = matrix.slice(0, -2);
   // Leading axes of W: those of extent above 1 are rows of δ, and of x where x has them too.

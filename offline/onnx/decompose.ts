@@ -1,19 +1,16 @@
 /** Composite operators rewritten as simpler ones when a model is read, so that their gradients follow from those. */
+
+import { attention, rotaryEmbedding } from "./attention.ts";
 import type { Builder } from "./builder.ts";
 import { floorQuotient, productOf, times } from "./dims.ts";
 import { ELEMENT, integer, type Node, real, text, type Value, where } from "./graph.ts";
 import { gridSample } from "./grid-sample.ts";
 import { normalAxis } from "./infer/context.ts";
+import { windowOf } from "./infer/products.ts";
+import { operand } from "./operand.ts";
 import { RECURRENT } from "./recurrent.ts";
 
 type Decomposition = (b: Builder, node: Node) => Value | Value[];
-
-function operand(b: Builder, node: Node, index: number): Value {
-  const name = node.inputs[index];
-  if (!name)
-    throw new Error(`${where(node)}: expected an input at position ${index}, got none; export the model again`);
-  return b.value(name);
-}
 
 /** A value per channel as [C, 1, …], to go with [B, C, …]. */
 const perChannel = (b: Builder, value: Value, rank: number): Value =>
@@ -89,54 +86,36 @@ function spaceToDepth(b: Builder, node: Node): Value {
   return b.reshape(split, [batch, times(channels, s * s), h, w]);
 }
 
-/** softmax(scale·Q·Kᵀ + mask)·V over heads [B, H, T, E]; inputs of rank 3 hold their heads side by side. */
-function attention(b: Builder, node: Node): Value {
-  if (node.outputs.slice(1).some(Boolean) || node.inputs.slice(4).some(Boolean)) {
+/** [B, C·k, L] → [B, C, H, W], patches added where they lie: a transposed convolution whose kernel puts each entry in its place. */
+function col2Im(b: Builder, node: Node): Value {
+  const x = operand(b, node, 0);
+  const [image, block] = [1, 2].map((index) => b.contents(operand(b, node, index))?.map(Number));
+  const [batch = 1, rows = 1] = x.shape;
+  if (!image || !block || typeof rows !== "number") {
     throw new Error(
-      `${where(node)}: expected attention without a cache or further outputs, got some; export without past keys`,
+      `${where(node)}: expected a fixed image and patch size, got computed ones; export with fixed sizes`,
     );
   }
-  const heads = (index: number, attribute: string) => {
-    const x = operand(b, node, index);
-    if (x.shape.length === 4) return x;
-    const [batch = 1, length = 1, width = 1] = x.shape;
-    const count = integer(node, attribute, 1);
-    return b.transpose(b.reshape(x, [batch, length, count, floorQuotient(width, count)]), [0, 2, 1, 3]);
-  };
-  const query = heads(0, "q_num_heads");
-  const [batch = 1, queryHeads = 1, length = 1, size = 1] = query.shape;
-  const grouped = (x: Value) => {
-    const [, own = 1, positions = 1, width = 1] = x.shape;
-    if (own === queryHeads) return x;
-    const copies = Number(queryHeads) / Number(own);
-    const repeated = b.op("Expand", [
-      b.reshape(x, [batch, own, 1, positions, width]),
-      b.shape([batch, own, copies, positions, width]),
-    ]);
-    return b.reshape(repeated, [batch, queryHeads, positions, width]);
-  };
-  const [key, value] = [grouped(heads(1, "kv_num_heads")), grouped(heads(2, "kv_num_heads"))];
-  const keys = key.shape[2] ?? 1;
-  let scores = b.scaled(
-    b.op("MatMul", [query, b.transpose(key, [0, 1, 3, 2])]),
-    real(node, "scale", 1 / Math.sqrt(Number(size))),
+  const { strides, dilations, pads } = windowOf(node, image, block);
+  const spans = block.map((extent, k) => (dilations[k] ?? 1) * (extent - 1) + 1);
+  const around = pads.map(([before, after]) => Number(before) + Number(after));
+  const counts = image.map((extent, k) =>
+    Math.floor((extent + (around[k] ?? 0) - (spans[k] ?? 1)) / (strides[k] ?? 1) + 1),
   );
-  const cap = real(node, "softcap", 0);
-  if (cap > 0) scores = b.scaled(b.op("Tanh", [b.scaled(scores, 1 / cap)]), cap);
-  const least = b.scalar(-1e30, scores);
-  if (integer(node, "is_causal", 0) === 1) {
-    const allowed = b.op("Trilu", [b.op("Expand", [b.constant(ELEMENT.float32, [], [1]), b.shape([length, keys])])], {
-      upper: 0,
-    });
-    scores = b.where(b.cast(allowed, ELEMENT.bool), scores, least);
-  }
-  if (node.inputs[3]) {
-    const mask = operand(b, node, 3);
-    scores = mask.type === ELEMENT.bool ? b.where(mask, scores, least) : b.add(scores, mask);
-  }
-  const mixed = b.op("MatMul", [b.op("Softmax", [scores], { axis: -1 }), value]);
-  if (operand(b, node, 0).shape.length === 4) return mixed;
-  return b.reshape(b.transpose(mixed, [0, 2, 1, 3]), [batch, length, times(queryHeads, value.shape[3] ?? 1)]);
+  const reached = counts.map((count, k) => (count - 1) * (strides[k] ?? 1) + (spans[k] ?? 1) - (around[k] ?? 0));
+  const entries = block.reduce((product, extent) => product * extent, 1);
+  const kernel = Array.from({ length: rows * entries }, (_, at) =>
+    Number(at % entries === Math.floor(at / entries) % entries),
+  );
+  const attributes = {
+    group: rows / entries,
+    strides,
+    dilations,
+    pads: [0, 1].flatMap((side) => pads.map((pair) => Number(pair[side]))),
+    output_padding: image.map((extent, k) => extent - (reached[k] ?? 0)),
+  };
+  const weight = b.cast(b.constant(ELEMENT.float32, [rows, 1, ...block], kernel), x.type);
+  return b.op("ConvTranspose", [b.reshape(x, [batch, rows, ...counts]), weight], attributes);
 }
 
 /** A Pad of named axes as one of all axes (see the builder's `pad`). */
@@ -171,6 +150,8 @@ const TABLE: Record<string, Decomposition> = {
   DepthToSpace: depthToSpace,
   SpaceToDepth: spaceToDepth,
   Attention: attention,
+  RotaryEmbedding: rotaryEmbedding,
+  Col2Im: col2Im,
   Pad: padOfAxes,
   GridSample: gridSample,
   ...RECURRENT,

@@ -5,7 +5,7 @@
 import type { onnx } from "onnx-proto";
 import { ELEMENT, type Graph, type Node, where } from "./graph.ts";
 import { nodeFrom, portsFrom } from "./model.ts";
-import { tensorOf } from "./tensor.ts";
+import { extents, numbersOf, tensorOf } from "./tensor.ts";
 import { withoutBfloat16 } from "./widen.ts";
 
 const OLDEST = 13;
@@ -35,6 +35,7 @@ export function normalise(model: onnx.IModelProto, path: string): Graph {
   const alias = new Map<string, string>();
   const outputs = new Set((proto.output ?? []).map((output) => output.name ?? ""));
   const nodes: Node[] = [];
+  const sequences = new Map<string, Node>();
   for (const raw of inlined) {
     const node = { ...raw, inputs: raw.inputs.map((name) => alias.get(name) ?? name) };
     if (QUANTISED.test(node.op)) {
@@ -46,7 +47,10 @@ export function normalise(model: onnx.IModelProto, path: string): Graph {
     const passes = node.op === "Identity" || (node.op === "Dropout" && !node.outputs[1]);
     if (passes && input !== undefined && output !== undefined && !outputs.has(output)) alias.set(output, input);
     else if (node.op === "Constant" && output !== undefined) initializers.set(output, constantOf(node));
-    else nodes.push(...modernised(node, opset, initializers));
+    else if (node.op === "SplitToSequence" && output !== undefined) sequences.set(output, node);
+    else if (node.op === "SequenceAt" && sequences.has(input ?? "")) {
+      nodes.push(partOf(node, sequences.get(input ?? "") ?? node, initializers));
+    } else nodes.push(...modernised(node, opset, initializers));
   }
   return withoutBfloat16({
     inputs: portsFrom((proto.input ?? []).filter((input) => !initializers.has(input.name ?? ""))),
@@ -72,6 +76,39 @@ function modernised(node: Node, opset: number, initializers: Map<string, onnx.IT
     return [{ ...node, attributes: { ...node.attributes, num_outputs: node.outputs.length } }];
   }
   return [node];
+}
+
+/** An entry of a sequence of parts, as the slice that it is. Throws unless the parts' sizes and the entry's number are constant. */
+function partOf(entry: Node, parts: Node, initializers: Map<string, onnx.ITensorProto>): Node {
+  const numbers = (name: string | undefined) => {
+    const tensor = name ? initializers.get(name) : undefined;
+    return tensor ? { of: numbersOf(tensor), scalar: extents(tensor).length === 0 } : null;
+  };
+  const [sizes, at] = [
+    parts.inputs[1] ? numbers(parts.inputs[1]) : { of: [1], scalar: true },
+    numbers(entry.inputs[1])?.of[0],
+  ];
+  const dropped = !parts.inputs[1] && parts.attributes.keepdims === 0;
+  const count = sizes?.scalar ? null : sizes?.of.length;
+  if (!sizes || at === undefined || dropped || (at < 0 && count === null)) {
+    throw new Error(
+      `${where(entry)}: expected an entry of constant number of parts of constant size, got others; export with the exporter's optimisation`,
+    );
+  }
+  const index = at < 0 ? at + (count ?? 0) : at;
+  const size = sizes.of[sizes.scalar ? 0 : index] ?? 0;
+  const start = sizes.scalar ? index * size : sizes.of.slice(0, index).reduce((sum, extent) => sum + extent, 0);
+  const axis = typeof parts.attributes.axis === "number" ? parts.attributes.axis : 0;
+  const inputs = [
+    ["start", start],
+    ["end", start + size],
+    ["axis", axis],
+  ].map(([what, number]) => {
+    const name = `${entry.outputs[0]}.${what}`;
+    initializers.set(name, tensorOf(ELEMENT.int64, [1], [Number(number)]));
+    return name;
+  });
+  return { ...entry, op: "Slice", inputs: [parts.inputs[0] ?? "", ...inputs], attributes: {} };
 }
 
 /** The tensor of a Constant node. */

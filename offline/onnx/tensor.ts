@@ -51,6 +51,9 @@ function halfToNumber(half: number): number {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
+/** The largest int64, "to the end" of a slice, is 2⁶³ as a number: one too many. */
+const int64 = (entry: number): bigint => (entry >= 2 ** 63 ? 2n ** 63n - 1n : BigInt(entry));
+
 /** A constant of the given element type (float32, float64, int64, int32 or bool), little-endian. */
 export function tensorOf(type: number, shape: number[], entries: ArrayLike<number>): onnx.ITensorProto {
   const width = type === ELEMENT.int64 || type === ELEMENT.float64 ? 8 : type === ELEMENT.bool ? 1 : 4;
@@ -60,7 +63,7 @@ export function tensorOf(type: number, shape: number[], entries: ArrayLike<numbe
     const entry = entries[index] ?? 0;
     if (type === ELEMENT.float32) view.setFloat32(4 * index, entry, true);
     else if (type === ELEMENT.float64) view.setFloat64(8 * index, entry, true);
-    else if (type === ELEMENT.int64) view.setBigInt64(8 * index, BigInt(entry), true);
+    else if (type === ELEMENT.int64) view.setBigInt64(8 * index, int64(entry), true);
     else if (type === ELEMENT.int32) view.setInt32(4 * index, entry, true);
     else if (type === ELEMENT.bool) view.setUint8(index, entry);
     else throw new Error(`constant: expected float32, float64, int64, int32 or bool, got ${elementName(type)}`);

@@ -95,6 +95,25 @@ test("operators that mix examples", async () => {
   );
 });
 
+test("a normalised parameter too large to have its whole gradient made", async () => {
+  const large = { "norm.weight": float([1100, 1000]), axis: tensorOf(ELEMENT.int64, [1], [0]) };
+  const nodes = [
+    node("ReduceL2", ["norm.weight", "axis"], ["length"]),
+    node("Div", ["norm.weight", "length"], ["unit"]),
+    node("ReduceMean", ["h", "last"], ["mean"]),
+    node("Expand", ["mean", "wide"], ["row"]),
+    node("MatMul", ["row", "unit"], ["logits"]),
+  ];
+  const more = {
+    ...large,
+    last: tensorOf(ELEMENT.int64, [1], [1]),
+    wide: tensorOf(ELEMENT.int64, [2], [1, 1100]),
+  };
+  expect(await failure(model(nodes, more))).toMatch(
+    /^node the_ReduceL2 \(ReduceL2\): expected a parameter of at most 1048576 entries before ReduceL2, .*remove_parametrizations/,
+  );
+});
+
 test("a fixed batch axis", async () => {
   const inputs = [{ name: "x", type: ELEMENT.float32, shape: [1, 4] }];
   expect(await failure(model([relu], {}, { inputs }))).toMatch(
