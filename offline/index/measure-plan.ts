@@ -132,6 +132,6 @@ export function costLines(costs: readonly Cost[]): string[] {
   return costs.map(({ dimension, held, bytes, rescored, read, read95 }) =>
     held === null
       ? `  R = ${dimension}: does not fit`
-      : `  R = ${dimension}: ${held} in ${(bytes / 1e6).toFixed(1)} MB, ${rescored.toPrecision(2)} % of the rows re-scored, ${read} read from the store (95 %: ${read95})`,
+      : `  R = ${dimension}: ${held} in ${(bytes / 1e6).toFixed(1)} MB, ${rescored.toPrecision(2)} % of the rows re-scored, ${Math.ceil(read)} read from the store (95 %: ${Math.ceil(read95)})`,
   );
 }
