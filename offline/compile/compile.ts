@@ -13,7 +13,8 @@ import { folded, keptForPlaces } from "../compress/sjlt.ts";
 import { type Builder, createBuilder } from "../onnx/builder.ts";
 import { ELEMENT, type Graph, type Port, type Value } from "../onnx/graph.ts";
 import { readModel, tensorTypeName, writeModel } from "../onnx/model.ts";
-import { isExternal, tensorOf } from "../onnx/tensor.ts";
+import { tensorOf } from "../onnx/tensor.ts";
+import { externalFiles } from "./external-data.ts";
 
 export type { LossKind } from "../autodiff/losses.ts";
 
@@ -88,13 +89,6 @@ export async function compileGradient(modelPath: string, options: CompileOptions
   const lossName = named(b, b.cast(loss, ELEMENT.float32), "loss");
   const outputs = graph.outputs.map((output) => output.name);
   const bytes = writeModel(pruned(b, graph, [lossName, gradient, ...outputs.map((name) => b.value(name))]));
-  const external = new Set(
-    [...b.initializers.values()].flatMap((tensor) =>
-      isExternal(tensor)
-        ? (tensor.externalData ?? []).flatMap((e) => (e.key === "location" && e.value ? [e.value] : []))
-        : [],
-    ),
-  );
   return {
     graph: bytes,
     layers,
@@ -103,7 +97,7 @@ export async function compileGradient(modelPath: string, options: CompileOptions
     inputs: b.inputs.filter((port) => port !== target).map(describe),
     target: target && describe(target),
     outputs,
-    externalData: [...external],
+    externalData: externalFiles(b),
   };
 }
 

@@ -1,7 +1,7 @@
 /** Compile: differentiate the model's graph, choose the kept coordinates, and keep both in the run's folder. */
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import onnxProto from "onnx-proto";
 import * as z from "zod";
 import { FILES, layerSchema } from "../../src/core/manifest.ts";
@@ -21,6 +21,7 @@ import { NOT_FINITE_ADVICE } from "../gradients/collect.ts";
 import { openGradientSession } from "../gradients/session.ts";
 import { type CompiledGradient, type CompileOptions, compileGradient } from "./compile.ts";
 import { joinMembers, type Member } from "./ensemble.ts";
+import { placeExternalData } from "./external-data.ts";
 import type { TensorSpec } from "./tensor-spec.ts";
 
 const { onnx } = onnxProto;
@@ -115,7 +116,7 @@ function writeCompiled(
   members: number,
 ): void {
   writeFileSync(join(folder, "gradient.onnx"), compiled.graph);
-  for (const file of compiled.externalData) symlinkSync(resolve(dirname(model), file), join(folder, file));
+  placeExternalData(model, compiled.externalData, folder);
   if (calibration) writeFileSync(join(folder, "calibration.json"), JSON.stringify(calibration));
   const record: z.infer<typeof recordSchema> = {
     graphSha256: sha256(compiled.graph),

@@ -1,5 +1,5 @@
 /** Calibration: the graph that gives Σx² and Σδ² of every chosen parameter, and running it over a batch or more. */
-import * as ort from "onnxruntime-node";
+import type * as ort from "onnxruntime-node";
 import {
   type CompileOptions,
   type Differentiable,
@@ -9,6 +9,7 @@ import {
   named,
   pruned,
 } from "../compile/compile.ts";
+import { externalFiles, sessionBeside } from "../compile/external-data.ts";
 import { readModel, writeModel } from "../onnx/model.ts";
 import type { Calibration } from "./importance.ts";
 
@@ -18,6 +19,8 @@ export interface CalibrationGraph {
   inputs: GraphInput[];
   target: GraphInput | null;
   uses: { parameter: string; x: string; d: string; count: string }[];
+  /** Whether some of its weights lie in other files. */
+  external: boolean;
 }
 
 type Chosen = Pick<CompileOptions, "loss" | "output" | "layers" | "reduction">;
@@ -40,7 +43,13 @@ function calibrationGraph({ b, graph, target, gradients, layers }: Differentiabl
     ),
   );
   const inputs = b.inputs.filter((port) => port !== target).map(describe);
-  return { graph: writeModel(pruned(b, graph, outputs)), inputs, target: target && describe(target), uses };
+  return {
+    graph: writeModel(pruned(b, graph, outputs)),
+    inputs,
+    target: target && describe(target),
+    uses,
+    external: externalFiles(b).length > 0,
+  };
 }
 
 /** Runs the calibration graph over batches of feeds (inputs and target) and adds up. */
@@ -49,8 +58,8 @@ export async function calibrate(
   options: Chosen,
   batches: Iterable<Record<string, ort.Tensor>> | AsyncIterable<Record<string, ort.Tensor>>,
 ): Promise<Calibration> {
-  const { graph, uses } = await compileCalibration(modelPath, options);
-  const session = await ort.InferenceSession.create(graph);
+  const { graph, uses, external } = await compileCalibration(modelPath, options);
+  const session = await sessionBeside(modelPath, graph, external);
   const sums: Calibration["sums"] = {};
   let examples = 0;
   for await (const feeds of batches) {

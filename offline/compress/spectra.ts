@@ -8,6 +8,7 @@ import { random } from "../../src/core/random.ts";
 import { examplesFirst } from "../autodiff/per-example.ts";
 import { matrixExtents, type Side, type Sides } from "../autodiff/sides.ts";
 import { type CompileOptions, type Differentiable, differentiate, named, pruned, shares } from "../compile/compile.ts";
+import { externalFiles, sessionBeside } from "../compile/external-data.ts";
 import type { Builder } from "../onnx/builder.ts";
 import { ELEMENT, type Value } from "../onnx/graph.ts";
 import { readModel, writeModel } from "../onnx/model.ts";
@@ -72,12 +73,13 @@ function squares(b: Builder, uses: readonly Sides[], left: Value, right: Value):
 
 /** Runs a graph with directions as further inputs over the batches and adds up its outputs. */
 async function sums(
+  modelPath: string,
   { b, graph }: Differentiable,
   outputs: readonly Value[],
   given: Feeds,
   batches: Batches,
 ): Promise<{ sums: Map<string, Float64Array>; examples: number }> {
-  const session = await ort.InferenceSession.create(writeModel(pruned(b, graph, outputs)));
+  const session = await sessionBeside(modelPath, writeModel(pruned(b, graph, outputs)), externalFiles(b).length > 0);
   const found = new Map(outputs.map(({ name }) => [name, new Float64Array()]));
   let examples = 0;
   try {
@@ -117,6 +119,7 @@ const transposed = (columns: Float64Array, size: number, k: number): Float64Arra
 
 /** One pass: every side's q times its covariance, as rows. */
 async function pass(
+  modelPath: string,
   fresh: () => Promise<Differentiable>,
   sought: readonly Sought[],
   batches: Batches,
@@ -130,7 +133,7 @@ async function pass(
   const given = Object.fromEntries(
     sought.map(({ name, q, k, size }) => [name, new ort.Tensor("float32", columnsOf(q, k, size), [size, k])]),
   );
-  const { sums: found } = await sums(model, outputs, given, batches);
+  const { sums: found } = await sums(modelPath, model, outputs, given, batches);
   return sought.map(({ name, size, k }) => transposed(found.get(`Σ ${name}`) ?? new Float64Array(), size, k));
 }
 
@@ -142,6 +145,7 @@ const identity = (n: number): Float64Array => {
 
 /** Finds the eigenvectors, in place: afterwards each q is [wanted, size], by falling eigenvalue. */
 async function findEigenvectors(
+  modelPath: string,
   fresh: () => Promise<Differentiable>,
   sought: Sought[],
   seed: number | string,
@@ -159,7 +163,7 @@ async function findEigenvectors(
   for (let round = 1; round <= PASSES; round++) {
     const open = sought.filter(({ k, size }) => round === 1 || k < size);
     if (open.length === 0) break;
-    const products = await pass(fresh, open, batches);
+    const products = await pass(modelPath, fresh, open, batches);
     for (const [index, side] of open.entries()) {
       const product = products[index] ?? new Float64Array();
       const { k, size } = side;
@@ -202,7 +206,7 @@ export async function measureSpectra(
     return [...side("left", rows, high), ...side("right", columns, wide)];
   });
   if (turned.length === 0) return new Map();
-  await findEigenvectors(fresh, sought, options.seed, batches);
+  await findEigenvectors(modelPath, fresh, sought, options.seed, batches);
 
   const given: Feeds = {};
   const found = turned.map(({ parameter }) => {
@@ -221,7 +225,7 @@ export async function measureSpectra(
     return { parameter, rows, columns, left: left.entries, right: right.entries, output };
   });
   const outputs = found.map(({ output }) => output);
-  const measured = await sums(model, outputs, given, batches);
+  const measured = await sums(modelPath, model, outputs, given, batches);
   return new Map(
     found.map(({ parameter, rows, columns, left, right, output }) => {
       const meanSquares = measured.sums.get(output.name)?.map((sum) => sum / measured.examples);
