@@ -1,16 +1,15 @@
 /** The offline job at size: dense linear algebra, what reading and writing cost, workers side by side, memory against n. */
 import { spawn } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { random } from "../../src/core/random.ts";
 import { readConfig } from "../command/config.ts";
 import { progressTo } from "../command/progress.ts";
 import { ALONE } from "../command/run.ts";
-import { openSplit } from "../dataset/open-datasets.ts";
+import { digestOf, openSplit } from "../dataset/open-datasets.ts";
 import { median } from "../evaluate/statistics.ts";
-import { readShards } from "../gradients/collect.ts";
 import { emptyShard, writeShard } from "../gradients/shard.ts";
 import { positiveDefiniteInverse } from "../hessian/blocked-cholesky.ts";
 import { openGemm } from "../hessian/gemm.ts";
@@ -128,7 +127,7 @@ async function influence(...args: string[]): Promise<Done[]> {
   return done;
 }
 
-/** Reading the dataset and hashing and writing shards, as a share of collecting; and one worker against two. */
+/** Reading the dataset and hashing and writing shards, as a share of collecting; and one worker against two, and against all cores. */
 async function collecting(): Promise<Figure[]> {
   const folder = mkdtempSync(join(tmpdir(), "influence-bench-"));
   try {
@@ -140,18 +139,21 @@ async function collecting(): Promise<Figure[]> {
       .replace("flipped.json", resolve("fixtures/mnist-cnn/flipped.json"))
       .replace(/queries:[\s\S]*?(?=classes:)/, "");
     writeFileSync(config, `${text}\nshard: 5000\n`);
-    const collect = async (out: string, ...more: string[]) => {
-      const events = await influence("collect", config, "--out", join(folder, out), "--threads", "1", ...more);
+    const collect = async (out: string, threads: number, ...more: string[]) => {
+      const all = ["--out", join(folder, out), "--threads", String(threads), ...more];
+      const events = await influence("collect", config, ...all);
       return events.find(({ step }) => step === "collect")!.seconds;
     };
     const singles: number[] = [];
     const pairs: number[] = [];
+    const whole: number[] = [];
     for (let run = 0; run < 3; run++) {
-      singles.push(await collect(`one-${run}`));
+      singles.push(await collect(`one-${run}`, 1));
+      whole.push(await collect(`all-${run}`, availableParallelism()));
       await influence("compile", config, "--out", join(folder, `two-${run}`));
       const halves = await Promise.all([
-        collect(`two-${run}`, "--shard", "1/2"),
-        collect(`two-${run}`, "--shard", "2/2"),
+        collect(`two-${run}`, 1, "--shard", "1/2"),
+        collect(`two-${run}`, 1, "--shard", "2/2"),
       ]);
       pairs.push(Math.max(...halves));
     }
@@ -162,6 +164,11 @@ async function collecting(): Promise<Figure[]> {
         median(pairs.map((pair, run) => pair / singles[run]!)),
         "×",
         0.6,
+      ),
+      atMost(
+        `job: ${availableParallelism()} threads ÷ one, 60,000 digits`,
+        median(whole.map((all, run) => all / singles[run]!)),
+        "×",
       ),
     ];
   } finally {
@@ -179,6 +186,7 @@ async function inputOutput(folder: string, whole: number): Promise<Figure[]> {
   };
   const train = await openSplit(run, config.train, wanted);
   const started = performance.now();
+  digestOf(run, config.train);
   for (let at = 0; at < train.n; at += config.batch) {
     await train.feeds(Array.from({ length: Math.min(config.batch, train.n - at) }, (_, row) => at + row));
   }
@@ -186,7 +194,6 @@ async function inputOutput(folder: string, whole: number): Promise<Figure[]> {
   for (let first = 0; first < train.n; first += 5000) {
     writeShard(join(folder, `train-${String(first / 5000).padStart(5, "0")}.shard`), emptyShard(first, 5000, 512), key);
   }
-  for (const _ of readShards(folder, "train", key, train.n, { shard: 5000 }));
   return [
     atMost(
       "job: reading, hashing and writing ÷ collect on one thread, 60,000 digits",
@@ -246,7 +253,7 @@ function synthetic(folder: string, n: number, R: number): string {
 }
 
 /** Peak memory of import, fit and index at n = 10,000 and 1,000,000 rows of R = 256; of three runs each the median at 10,000. */
-export async function memoryAgainstRows(): Promise<Figure[]> {
+async function memoryAgainstRows(): Promise<Figure[]> {
   const folder = mkdtempSync(join(tmpdir(), "influence-bench-"));
   const peaks = async (n: number) => {
     const config = synthetic(folder, n, 256);

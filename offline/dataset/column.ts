@@ -92,7 +92,8 @@ export function readExactly(path: string, descriptor: number, position: number, 
   return bytes;
 }
 
-function readInto(path: string, descriptor: number, position: number, bytes: Uint8Array): void {
+/** Fills `bytes` from `position` on. Throws an Error that names the file when it ends before. */
+export function readInto(path: string, descriptor: number, position: number, bytes: Uint8Array): void {
   const { length } = bytes;
   for (let done = 0; done < length; ) {
     const got = readSync(descriptor, bytes, done, Math.min(length - done, 1 << 30), position + done);

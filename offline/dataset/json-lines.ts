@@ -1,7 +1,7 @@
 /** JSON Lines, one object a line; where each line starts is noted once, the lines are read when asked for. */
 import { readSync } from "node:fs";
 import * as z from "zod";
-import { openFile, readExactly, type Value, type ValueColumn } from "./column.ts";
+import { openFile, readInto, type Value, type ValueColumn } from "./column.ts";
 
 const value: z.ZodType<Value> = z.lazy(() => z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(value)]));
 
@@ -45,15 +45,15 @@ const isObject = (record: unknown): record is object =>
 const fieldOf = (record: unknown, column: string): unknown =>
   isObject(record) && Object.hasOwn(record, column) ? Reflect.get(record, column) : undefined;
 
-/** The lines that are not empty in bytes `from` … `to` − 1, and where each starts. */
-function linesOf(path: string, descriptor: number, from: number, to: number): { text: string; start: number }[] {
-  const bytes = Buffer.from(readExactly(path, descriptor, from, to - from).buffer);
+/** The lines that are not empty in `bytes`, which begin at byte `from` of the file, and where each starts. */
+function linesOf(bytes: Buffer, from: number): { text: string; start: number }[] {
   const lines: { text: string; start: number }[] = [];
   for (let at = 0; at < bytes.length; ) {
     const newline = bytes.indexOf(10, at);
     const end = newline < 0 ? bytes.length : newline;
-    if (bytes.subarray(at, end).some((byte) => byte > 32))
-      lines.push({ text: bytes.toString("utf8", at, end), start: from + at });
+    let blank = at;
+    while (blank < end && bytes[blank]! <= 32) blank++;
+    if (blank < end) lines.push({ text: bytes.toString("utf8", at, end), start: from + at });
     at = end + 1;
   }
   return lines;
@@ -62,10 +62,19 @@ function linesOf(path: string, descriptor: number, from: number, to: number): { 
 export async function openJsonLines(path: string, column: string): Promise<ValueColumn> {
   const { descriptor } = openFile(path);
   const { starts, n } = lineStarts(descriptor);
+  let room = Buffer.alloc(0);
   let held: { group: number; lines: { text: string; start: number }[] } | null = null;
   const lineAt = (row: number) => {
     const group = Math.floor(row / LINES);
-    if (held?.group !== group) held = { group, lines: linesOf(path, descriptor, starts[group]!, starts[group + 1]!) };
+    if (held?.group !== group) {
+      const from = starts[group]!;
+      const length = starts[group + 1]! - from;
+      // One buffer for all: what is let go is not given back at once.
+      if (room.length < length) room = Buffer.alloc(2 * length);
+      const bytes = room.subarray(0, length);
+      readInto(path, descriptor, from, bytes);
+      held = { group, lines: linesOf(bytes, from) };
+    }
     return held.lines[row % LINES]!;
   };
   return {
