@@ -7,7 +7,8 @@ import onnxProto, { type onnx } from "onnx-proto";
 import * as ort from "onnxruntime-node";
 import { type KeptPart, keptParts } from "../../src/core/compress.ts";
 import type { Layer, MaskBlock } from "../../src/core/mask.ts";
-import { type CompiledGradient, directionsNames } from "../compile/compile.ts";
+import type { CompiledGradient } from "../compile/compile.ts";
+import { directionsNames } from "../compile/gathered.ts";
 import { ELEMENT } from "../onnx/graph.ts";
 import { tensorOf } from "../onnx/tensor.ts";
 

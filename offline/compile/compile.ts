@@ -1,10 +1,8 @@
 /** The gradient compiler: from a forward ONNX model to one that gives each example's compressed gradient. */
-import { keptParts } from "../../src/core/compress.ts";
-import { type Directions, type Layer, type MaskBlock, splitEqually, uniformMask } from "../../src/core/mask.ts";
+import { type Layer, type MaskBlock, splitEqually, uniformMask } from "../../src/core/mask.ts";
 import { backward } from "../autodiff/backward.ts";
 import { type LossKind, lossOf, targetInput, targetOf } from "../autodiff/losses.ts";
-import { held, type PerExample } from "../autodiff/per-example.ts";
-import { turned } from "../autodiff/turned.ts";
+import type { PerExample } from "../autodiff/per-example.ts";
 import { eigenbasisMask, type Spectra } from "../compress/eigenbasis.ts";
 import { gridMask } from "../compress/grid.ts";
 import { type Calibration, importanceMask } from "../compress/importance.ts";
@@ -13,8 +11,8 @@ import { folded, keptForPlaces } from "../compress/sjlt.ts";
 import { type Builder, createBuilder } from "../onnx/builder.ts";
 import { ELEMENT, type Graph, type Port, type Value } from "../onnx/graph.ts";
 import { readModel, tensorTypeName, writeModel } from "../onnx/model.ts";
-import { tensorOf } from "../onnx/tensor.ts";
 import { externalFiles } from "./external-data.ts";
+import { gathered } from "./gathered.ts";
 
 export type { LossKind } from "../autodiff/losses.ts";
 
@@ -85,7 +83,7 @@ export interface Differentiable {
 export async function compileGradient(modelPath: string, options: CompileOptions): Promise<CompiledGradient> {
   const { b, graph, loss, target, gradients, layers } = differentiate(await readModel(modelPath), modelPath, options);
   const mask = maskOf(layers, gradients, options);
-  const gradient = compressed(b, layers, mask, gradients, options.plan ?? "cheapest");
+  const gradient = named(b, gathered(b, layers, mask, gradients, options.plan ?? "cheapest"), "gradient");
   const lossName = named(b, b.cast(loss, ELEMENT.float32), "loss");
   const outputs = graph.outputs.map((output) => output.name);
   const bytes = writeModel(pruned(b, graph, [lossName, gradient, ...outputs.map((name) => b.value(name))]));
@@ -204,92 +202,6 @@ export function withBatch(graph: Graph, batch: string): Graph {
     return { ...input, shape: [batch, ...input.shape.slice(1)] };
   });
   return { ...graph, inputs };
-}
-
-/**
- * The kept coordinates of every layer, one block after another: [B, R], named `gradient`. Each block is turned by itself: the
- * runtime takes the last added first, so each layer's entries are gathered as soon as its cotangent is there, and free it;
- * a turn after the joining makes the runtime's optimiser move some blocks behind all others.
- */
-function compressed(
-  b: Builder,
-  layers: readonly Layer[],
-  mask: readonly MaskBlock[],
-  gradients: ReadonlyMap<string, PerExample>,
-  plan: "cheapest" | "whole",
-): Value {
-  const rows = layers.flatMap((layer, index) => {
-    const block = mask[index];
-    if (!block) return [];
-    const parts = keptParts(layer, block).flatMap(({ parameter, directions, positions }) => {
-      const gradient = gradients.get(parameter.name);
-      if (!gradient || positions.length === 0) return [];
-      b.within(`gradient of ${parameter.name}`);
-      const entries = directions
-        ? entriesIn(b, parameter.name, gradient, directions, positions)
-        : entriesOf(b, parameter.shape, gradient, Array.from(positions), plan);
-      const block = b.cast(entries, ELEMENT.float32);
-      b.within("");
-      return [block];
-    });
-    b.within(`gradient of ${layer.name}`);
-    const turned = (block.folded ? [sums(b, parts, block.folded, block.r)] : parts).map((rows) =>
-      b.transpose(rows, [1, 0]),
-    );
-    b.within("");
-    return turned;
-  });
-  return named(b, b.concat(rows, 1), "gradient");
-}
-
-/** [kept, B]. */
-function entriesOf(
-  b: Builder,
-  shape: number[],
-  gradient: PerExample,
-  positions: readonly number[],
-  plan: "cheapest" | "whole",
-): Value {
-  const formed =
-    plan === "whole" && gradient.plan(positions).kind !== "lookup" && gradient.plan(positions).kind !== "sum";
-  return formed ? held(b, gradient.whole, shape).at(positions) : gradient.at(positions);
-}
-
-/** [r, B]: the kept rows added with their signs into r places, equally many into each. */
-function sums(b: Builder, parts: readonly Value[], places: Int32Array, r: number): Value {
-  const order = Array.from(places.keys());
-  const placeOf = (rank: number) => ((places[rank] ?? 0) < 0 ? ~(places[rank] ?? 0) : (places[rank] ?? 0));
-  const next = new Uint32Array(r);
-  const depth = order.length / r;
-  const ranks = new Array<number>(order.length).fill(0);
-  for (const rank of order) {
-    const place = placeOf(rank);
-    ranks[(next[place] ?? 0) * r + place] = rank;
-    next[place] = (next[place] ?? 0) + 1;
-  }
-  const signs = ranks.map((rank) => ((places[rank] ?? 0) < 0 ? -1 : 1));
-  const signed = b.mul(b.gather(b.concat(parts, 0), ranks), b.constant(ELEMENT.float32, [ranks.length, 1], signs));
-  return b.sum(b.reshape(signed, [depth, r, b.batch]), [0]);
-}
-
-/** The initialisers that hold a parameter's directions. */
-export const directionsNames = (parameter: string) =>
-  [`left directions of ${parameter}`, `right directions of ${parameter}`] as const;
-
-/** [kept, B], of the gradient in other directions. */
-function entriesIn(
-  b: Builder,
-  name: string,
-  gradient: PerExample,
-  { rows, columns, left, right }: Directions,
-  positions: Uint32Array,
-): Value {
-  const [ofLeft, ofRight] = directionsNames(name);
-  b.initializers.set(ofLeft, tensorOf(ELEMENT.float32, [rows, left.length / rows], left));
-  b.initializers.set(ofRight, tensorOf(ELEMENT.float32, [columns, right.length / columns], right));
-  const width = right.length / columns;
-  const entries = Array.from(positions, (at) => Math.floor(at / columns) * width + (at % columns));
-  return turned(b, gradient.sides ?? [], b.value(ofLeft), b.value(ofRight), entries);
 }
 
 /** The value under a name of its own. */
