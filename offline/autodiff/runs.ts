@@ -1,17 +1,21 @@
 /**
  * Kept entries of a convolution's gradient, their rows gathered: entry (o, c, k) is Σ over positions of δ[o] · image[c] at the
- * positions under the kernel offset k. Examples lie innermost, so that a run of positions of all examples is contiguous. The
- * image is cut out once for each kernel column; a shift along every other axis is only another row to gather.
+ * positions under the kernel offset k. The image is cut out once for each kernel column; a shift along every other axis is only
+ * another line to gather. Two forms, both bound by memory and not by arithmetic:
  *
- * Measured against this on a ResNet-9's 32 × 32 layer (64 → 128 channels, 16 images, 1,024 entries: 17 ms, and 5 ms a 16 × 16 layer), where
- * memory is the limit and not arithmetic: entries grouped by output channel, one matrix–vector product a group and example, lines
- * gathered with the examples outermost: 13 ms, but 7 to 8 ms a 16 × 16 layer, whose lines are then only 64 bytes; a group's
- * cotangents gathered once and broadcast: no change; channels outermost and one dot product an entry and example: no product
- * is written, but the cotangents have to be padded for each kernel row, and the processor time of a batch is the same to 1 %.
+ * - `inColumn`: examples lie innermost, so that a line of all examples is contiguous; gathered, multiplied, summed.
+ * - `byChannel`: examples lie outermost, entries of one output channel share its cotangents, and product and sum are one
+ *   matrix–vector product for each channel and example: no product is written. For lines long enough to be copied one by one.
+ *
+ * Measured on a ResNet-9 (16 images, 1,024 entries a layer): the 32 × 32 layer 17 ms in columns and 13 by channel, a 16 × 16 layer, whose
+ * lines are then 64 bytes, 5 and 7 to 8. Tried and left: a channel's cotangents gathered once for `inColumn` and broadcast, no
+ * change; channels outermost and one dot product an entry and example, as slow as columns, for cotangents have then to be padded for
+ * each kernel row.
  */
 import type { Builder } from "../onnx/builder.ts";
 import { productOf } from "../onnx/dims.ts";
 import { ELEMENT, type Value } from "../onnx/graph.ts";
+import { chunks } from "./outer.ts";
 import { numberOf } from "./per-example.ts";
 import type { Taps } from "./taps.ts";
 
@@ -20,6 +24,8 @@ export interface Entry {
   offset: number;
   pair: [number, number];
 }
+
+type Ranked = Entry & { rank: number };
 
 /** [B, …] → [rows, width, B]. */
 function examplesLast(b: Builder, v: Value, rows: number, width: number): Value {
@@ -45,11 +51,15 @@ export function runs(b: Builder, t: Taps, image: number[], out: number[]) {
     return b.reshape(around, [Number(channels) * lines, extents[last] ?? 1, batch]);
   };
 
+  /** What a kernel column sees of a line. */
+  function underColumn(column: number, axis: number) {
+    const [start, end] = [column * dilation, column * dilation + (width - 1) * step + 1];
+    return start === 0 && step === 1 && end === extents[last] ? [] : [{ axis, start, end, step }];
+  }
+
   /** [C·lines, width·B]: each line of the image as a kernel column sees it. */
   function seenBy(column: number): Value {
-    const [start, end] = [column * dilation, column * dilation + (width - 1) * step + 1];
-    const whole = start === 0 && step === 1 && end === extents[last];
-    const seen = b.slice(padded(), whole ? [] : [{ axis: 1, start, end, step }]);
+    const seen = b.slice(padded(), underColumn(column, 1));
     return b.reshape(seen, [Number(channels) * lines, productOf([width, batch])]);
   }
 
@@ -83,11 +93,56 @@ export function runs(b: Builder, t: Taps, image: number[], out: number[]) {
     );
   }
 
+  /**
+   * [entries, B] in the order given back, of all entries: those of one plain channel share its cotangents, so that only the image's
+   * lines are gathered, and product and sum are one matrix–vector product for each channel and example.
+   */
+  function byChannel(entries: readonly Ranked[]): { rows: Value; ranks: number[] } {
+    const columns = [...new Set(entries.map(({ offset }) => offset % (t.kernel[last] ?? 1)))];
+    const around = b.pad(
+      t.padded,
+      t.pads.map(([before, after], k) => ({ axis: k + 2, before, after })),
+    );
+    const flat = b.reshape(around, [batch, Number(channels) * lines, extents[last] ?? 1]);
+    const seen = b.concat(
+      columns.map((column) => b.slice(flat, underColumn(column, 2))),
+      1,
+    );
+    const groups = [...Map.groupBy(entries, ({ pair: [, plain] }) => plain).values()];
+    const bySize = [...Map.groupBy(groups, (group) => group.length)].flatMap(([count, list]) =>
+      chunks(list, spots * count).map((some) => [count, some] as const),
+    );
+    const delta = b.reshape(t.plain, [batch, Number(t.plain.shape[1]), spots]);
+    const parts = bySize.map(([count, list]) => {
+      const all = list.flat();
+      const firsts = all.map(
+        ({ offset, pair: [channel] }) =>
+          (columns.indexOf(offset % (t.kernel[last] ?? 1)) * Number(channels) + channel) * lines,
+      );
+      const under = b.constant(ELEMENT.int64, [size, spots / width], table.flat());
+      const offsets = all.map(({ offset }) => offset);
+      const places = b.add(b.gather(under, offsets), b.constant(ELEMENT.int64, [all.length, 1], firsts));
+      const left = b.op("Gather", [seen, b.reshape(places, [(all.length * spots) / width])], { axis: 1 });
+      const right = b.gather(
+        delta,
+        list.map(([entry]) => entry?.pair[1] ?? 0),
+        1,
+      );
+      const product = b.op("MatMul", [
+        b.reshape(left, [batch, list.length, count, spots]),
+        b.reshape(right, [batch, list.length, spots, 1]),
+      ]);
+      return b.transpose(b.reshape(product, [batch, all.length]), [1, 0]);
+    });
+    return { rows: b.concat(parts, 0), ranks: bySize.flatMap(([, list]) => list.flat().map(({ rank }) => rank)) };
+  }
+
   /** [entries, B], of entries in one kernel column. */
-  return (entries: readonly Entry[], column: number): Value => {
+  const inColumn = (entries: readonly Entry[], column: number): Value => {
     const products = b.mul(imageOf(entries, column), deltaOf(entries));
     // Lines first: a sum along a middle axis is slow when few examples lie behind it.
     const line = spots === width ? products : b.sum(products, [1]);
     return b.sum(b.reshape(line, [entries.length, width, batch]), [1]);
   };
+  return { inColumn, byChannel };
 }

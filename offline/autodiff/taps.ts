@@ -31,6 +31,9 @@ export interface Taps {
 /** A gathered, shifted and multiplied entry of a row (see `COST`). */
 const SHIFTED_ROW = 40;
 
+/** Entries of a line from which on lines are worth gathering for each example by itself. */
+const LONG_LINE = 32;
+
 type Pairs = readonly { pair: [number, number] }[];
 const distinct = (entries: Pairs, side: 0 | 1): number[] =>
   [...new Set(entries.map(({ pair }) => pair[side]))].sort((a, b) => a - b);
@@ -225,13 +228,17 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
   };
 
   function fromRuns(kept: readonly number[], image: number[], out: number[]): Value {
-    const sums = runs(b, t, image, out);
+    const { inColumn, byChannel } = runs(b, t, image, out);
     const columns = t.kernel.at(-1) ?? 1;
     const entries = kept.map((position, rank) => ({ offset: position % size, pair: t.channels(position), rank }));
+    if ((out.at(-1) ?? 0) >= LONG_LINE) {
+      const { rows, ranks } = byChannel(entries);
+      return inOrder(b, rows, ranks);
+    }
     const byColumn = Array.from({ length: columns }, (_, column) =>
       entries.filter(({ offset }) => offset % columns === column),
     );
-    const parts = byColumn.flatMap((list, column) => chunks(list, positions).map((run) => sums(run, column)));
+    const parts = byColumn.flatMap((list, column) => chunks(list, positions).map((run) => inColumn(run, column)));
     return inOrder(
       b,
       b.concat(parts, 0),

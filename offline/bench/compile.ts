@@ -8,7 +8,7 @@ import { compileGradient } from "../compile/compile.ts";
 import { backwardToActivations, gathers } from "./activations.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { peakOf } from "./peak.ts";
-import { type Feeds, subjects } from "./subjects.ts";
+import { type Feeds, type Subject, subjects } from "./subjects.ts";
 
 const THREADS = 2;
 const R = 1024;
@@ -53,17 +53,33 @@ async function gatherShare(graph: Uint8Array, feeds: Feeds, folder: string): Pro
 }
 
 /**
- * The peak resident memory (VmHWM) of a process that collects, over that of one that runs the backward pass to activations on
- * the same batch: each loads its graph from a file, with two threads, and nothing else.
+ * What collecting takes beside the backward pass to activations, which it cannot do without: peak resident memory (VmHWM) of
+ * processes that load one graph from its file and run the same batch, and the part of collecting's time that the other does not need.
  */
-async function memory(subject: string, graph: Uint8Array, folder: string): Promise<Figure> {
+async function beside(subject: Subject, graph: Uint8Array, folder: string): Promise<Figure[]> {
   const [collecting, backward] = [join(folder, "gradient.onnx"), join(folder, "backward.onnx")];
   await writeFile(collecting, graph);
   await writeFile(backward, await backwardToActivations(collecting));
-  const most = await peakOf(subject, collecting, ["loss", "gradient"]);
-  const least = await peakOf(subject, backward, ["loss", "cotangents"]);
-  const name = `${subject}: peak memory of collecting ÷ of the backward pass to activations (${Math.round(least)} MB)`;
-  return atMost(name, most / least, "×", 1.3);
+  const feeds = { ...subject.feeds, target: subject.target };
+  const runs = await Promise.all(
+    [
+      { path: collecting, outputs: ["loss", "gradient"] },
+      { path: backward, outputs: ["loss", "cotangents"] },
+    ].map(async ({ path, outputs }) => ({
+      session: await ort.InferenceSession.create(path, { intraOpNumThreads: THREADS }),
+      feeds,
+      outputs,
+    })),
+  );
+  const [whole = Number.NaN, needed = Number.NaN] = await times(runs);
+  for (const { session } of runs) await session.release();
+  const most = await peakOf(subject.name, collecting, ["loss", "gradient"]);
+  const least = await peakOf(subject.name, backward, ["loss", "cotangents"]);
+  const peaks = `peak memory of collecting ÷ of the backward pass to activations (${Math.round(least)} MB)`;
+  return [
+    atMost(`${subject.name}: ${peaks}`, most / least, "×", 1.3),
+    atMost(`${subject.name}: share of collecting's time beyond that pass`, (100 * (whole - needed)) / whole, "%"),
+  ];
 }
 
 export async function measure(): Promise<Figure[]> {
@@ -102,9 +118,11 @@ export async function measure(): Promise<Figure[]> {
         );
         if (perLayer !== R) continue;
         figures.push(atMost(`${subject.name}: forward pass, per example`, plain / subject.batch, "ms"));
-        figures.push(await memory(subject.name, graph, folder));
+        figures.push(...(await beside(subject, graph, folder)));
         const share = await gatherShare(graph, feeds, folder);
-        figures.push(atMost(`${subject.name}: share of gathering at r = ${perLayer}`, 100 * share, "%", 15));
+        figures.push(
+          atMost(`${subject.name}: share of gathering at r = ${perLayer}, of kernels' time`, 100 * share, "%", 15),
+        );
       }
       await forward.release();
     }
