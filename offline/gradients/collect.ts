@@ -106,7 +106,8 @@ export async function collect(
   progress: StepProgress,
 ): Promise<string[]> {
   // One queue feeds a GPU; on the CPU whole batches side by side gain more than threads inside small operators.
-  const lanes = lanesFor(weightsOf(plan.graph, plan.externalData), plan.threads);
+  const most = lanesFor(weightsOf(plan.graph, plan.externalData), plan.threads);
+  const lanes = Math.min(most, Math.ceil(Math.min(dataset.n, plan.shard) / plan.batch));
   const runner = await openRunner(plan.graph, plan.logits, plan.device, lanes);
   const skipped: string[] = [];
   try {

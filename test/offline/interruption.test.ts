@@ -47,7 +47,7 @@ function killAfter(milliseconds: number, ...args: string[]): Promise<boolean> {
 describe("an index is the same bytes", () => {
   const undisturbed = configFile(config);
 
-  test(`after ${kills} kills at random moments, restarted each time`, { timeout: 60_000 * kills }, async () => {
+  test(`after ${kills} kills at random moments, restarted each time`, { timeout: 120_000 * kills }, async () => {
     const started = performance.now();
     expect(influence("build", ...build(undisturbed)).status).toBe(0);
     const whole = performance.now() - started;
