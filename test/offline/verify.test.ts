@@ -133,7 +133,7 @@ describe("exact influence through the n × n kernel", () => {
 });
 
 test("verify says how far to trust a build, and the next build carries it in its manifest", () => {
-  const { path, run } = configFile({ ...smallConfig(400), r: { total: 64 }, compressor: "uniform" });
+  const { path, run } = configFile({ ...smallConfig(400), r: { total: 64 }, compressor: "uniform", calibrate: 64 });
   expect(influence("index", path, "--out", run).status).toBe(0);
   const verified = influence("verify", path, "--out", run, "--examples", "150", "--queries", "10", "--json");
   expect(verified.status, verified.stderr).toBe(0);
@@ -168,7 +168,7 @@ test("verify says how far to trust a build, and the next build carries it in its
 
 test("with every coordinate kept, verify finds nothing wrong", () => {
   const config = smallConfig(120);
-  const { path, run } = configFile({ ...config, layers: ["fc2*"], r: { total: 650 } });
+  const { path, run } = configFile({ ...config, layers: ["fc2*"], r: { total: 650 }, calibrate: 64 });
   const verified = influence("verify", path, "--out", run, "--examples", "100", "--queries", "5", "--json");
   expect(verified.status, verified.stderr).toBe(0);
   const fidelity = fidelitySchema.parse(JSON.parse(verified.stdout));
