@@ -3,6 +3,9 @@
  * batch, and of the entries uᵀ·G·v of a layer those with the largest mean square are kept. In this basis the Gauss-Newton matrix is
  * nearly diagonal (George et al., arXiv 1806.03884), so that few entries hold most of it. What is not known as a matrix (a kernel in
  * groups, a parameter seen through slices) is kept by importance.
+ *
+ * Layers share R equally: shares by their spectra, the R largest of all mean squares in units of their layer's sum, agree less at a
+ * small R and hardly more at a large one (MNIST, Spearman at R = 512: .810 against .823; at 2,048: .971 against .961).
  */
 import { type Directions, type Layer, type MaskBlock, sizeOf } from "../../src/core/mask.ts";
 import type { PerExample } from "../autodiff/per-example.ts";
