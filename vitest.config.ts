@@ -16,6 +16,8 @@ export default defineConfig({
           exclude: ["test/edge/**"],
           testTimeout: 300_000,
           hookTimeout: 300_000,
+          // A page on a loaded machine may take a while; what is polled for is never a matter of time.
+          expect: { poll: { timeout: 30_000 } },
         },
       },
       {

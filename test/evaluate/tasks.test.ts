@@ -103,6 +103,7 @@ describe("a prepared task", () => {
       "top-10 helpful": 1,
       "top-10 harmful": 1,
       "top-100 helpful": 1,
+      "top-100 harmful": 1,
     });
     // R = 100 is 50 a layer, below n; the same rows twice over are 100 columns, above it.
     const small = await compressedLayers(prepared, "SJLT", 100, 1);
