@@ -1,11 +1,12 @@
 /** Attention and rotary positions, operators of set 23, by simpler ones. */
-import type { Builder } from "./builder.ts";
+
 import { floorQuotient, times } from "./dims.ts";
 import { ELEMENT, integer, type Node, real, type Value, where } from "./graph.ts";
 import { operand } from "./operand.ts";
+import type { Operators } from "./operators.ts";
 
 /** softmax(scale·Q·Kᵀ + mask)·V over heads [B, H, T, E]; inputs of rank 3 hold their heads side by side. */
-export function attention(b: Builder, node: Node): Value {
+export function attention(b: Operators, node: Node): Value {
   if (node.outputs.slice(1).some(Boolean) || node.inputs.slice(4).some(Boolean)) {
     throw new Error(
       `${where(node)}: expected attention without a cache or further outputs, got some; export without past keys`,
@@ -58,7 +59,7 @@ export function attention(b: Builder, node: Node): Value {
  * Pairs of entries turned by an angle each: (x₁·cos − x₂·sin, x₁·sin + x₂·cos). The pairs are the two halves of a head, or its
  * neighbours where `interleaved`; entries past `rotary_embedding_dim` stay as they are.
  */
-export function rotaryEmbedding(b: Builder, node: Node): Value {
+export function rotaryEmbedding(b: Operators, node: Node): Value {
   const given = operand(b, node, 0);
   const flat = given.shape.length === 3;
   const [batch = 1, length = 1, width = 1] = given.shape;

@@ -1,12 +1,12 @@
 /** What the compiler builds with: a growing graph, its operators, and a model's own nodes brought in. */
 import { decompose } from "./decompose.ts";
 import { type Graph, type Node, where } from "./graph.ts";
-import { type GrowingGraph, growingGraph } from "./growing-graph.ts";
+import { growingGraph } from "./growing-graph.ts";
 import { conditionOf } from "./known.ts";
 import { branchNodes } from "./normalise.ts";
-import { operatorsOn } from "./operators.ts";
+import { type Operators, operatorsOn } from "./operators.ts";
 
-export type Builder = GrowingGraph & ReturnType<typeof operatorsOn> & { addModel(nodes: readonly Node[]): void };
+export type Builder = Operators & { addModel(nodes: readonly Node[]): void };
 
 /**
  * A builder over the nodes of `graph` (which it leaves as they are). `batch` is the symbol of the number of examples; shapes of

@@ -1,23 +1,23 @@
 /** Composite operators rewritten as simpler ones when a model is read, so that their gradients follow from those. */
 
 import { attention, rotaryEmbedding } from "./attention.ts";
-import type { Builder } from "./builder.ts";
 import { floorQuotient, productOf, times } from "./dims.ts";
 import { ELEMENT, integer, type Node, real, text, type Value, where } from "./graph.ts";
 import { gridSample } from "./grid-sample.ts";
 import { normalAxis } from "./infer/context.ts";
 import { windowOf } from "./infer/products.ts";
 import { operand } from "./operand.ts";
+import type { Operators } from "./operators.ts";
 import { RECURRENT } from "./recurrent.ts";
 
-type Decomposition = (b: Builder, node: Node) => Value | Value[];
+type Decomposition = (b: Operators, node: Node) => Value | Value[];
 
 /** A value per channel as [C, 1, …], to go with [B, C, …]. */
-const perChannel = (b: Builder, value: Value, rank: number): Value =>
+const perChannel = (b: Operators, value: Value, rank: number): Value =>
   b.reshape(value, [...value.shape, ...Array.from({ length: rank - 2 }, () => 1)]);
 
 /** At inference: x·s + t with s = scale/√(variance + ε), t = shift − mean·s. */
-function batchNormalisation(b: Builder, node: Node): Value {
+function batchNormalisation(b: Operators, node: Node): Value {
   if (integer(node, "training_mode", 0) === 1) {
     throw new Error(
       `${where(node)}: batch normalisation in training mode combines values of different examples; export the model in eval mode`,
@@ -34,13 +34,13 @@ function batchNormalisation(b: Builder, node: Node): Value {
 }
 
 /** (x − mean)/σ over `axes`. */
-function standardised(b: Builder, x: Value, axes: number[], epsilon: number): Value {
+function standardised(b: Operators, x: Value, axes: number[], epsilon: number): Value {
   const mean = (v: Value) => b.op("ReduceMean", [v, b.ints(axes)], { keepdims: 1 });
   const centred = b.sub(x, mean(x));
   return b.div(centred, b.op("Sqrt", [b.shifted(mean(b.mul(centred, centred)), epsilon)]));
 }
 
-function instanceNormalisation(b: Builder, node: Node): Value {
+function instanceNormalisation(b: Operators, node: Node): Value {
   const x = operand(b, node, 0);
   const rank = x.shape.length;
   const axes = x.shape.flatMap((_, axis) => (axis < 2 ? [] : [axis]));
@@ -49,7 +49,7 @@ function instanceNormalisation(b: Builder, node: Node): Value {
 }
 
 /** Scale and shift are per group in operator sets before 21, per channel since. */
-function groupNormalisation(b: Builder, node: Node): Value {
+function groupNormalisation(b: Operators, node: Node): Value {
   const x = operand(b, node, 0);
   const rank = x.shape.length;
   const groups = integer(node, "num_groups", 1);
@@ -65,7 +65,7 @@ function groupNormalisation(b: Builder, node: Node): Value {
 }
 
 /** [B, c·s², H, W] → [B, c, sH, sW]; in mode DCR the s² come before the channels. */
-function depthToSpace(b: Builder, node: Node): Value {
+function depthToSpace(b: Operators, node: Node): Value {
   const x = operand(b, node, 0);
   const s = integer(node, "blocksize", 1);
   const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
@@ -77,7 +77,7 @@ function depthToSpace(b: Builder, node: Node): Value {
 }
 
 /** [B, C, sH, sW] → [B, s²·C, H, W]. */
-function spaceToDepth(b: Builder, node: Node): Value {
+function spaceToDepth(b: Operators, node: Node): Value {
   const x = operand(b, node, 0);
   const s = integer(node, "blocksize", 1);
   const [batch = 1, channels = 1, height = 1, width = 1] = x.shape;
@@ -87,7 +87,7 @@ function spaceToDepth(b: Builder, node: Node): Value {
 }
 
 /** [B, C·k, L] → [B, C, H, W], patches added where they lie: a transposed convolution whose kernel puts each entry in its place. */
-function col2Im(b: Builder, node: Node): Value {
+function col2Im(b: Operators, node: Node): Value {
   const x = operand(b, node, 0);
   const [image, block] = [1, 2].map((index) => b.contents(operand(b, node, index))?.map(Number));
   const [batch = 1, rows = 1] = x.shape;
@@ -119,7 +119,7 @@ function col2Im(b: Builder, node: Node): Value {
 }
 
 /** A Pad of named axes as one of all axes (see the builder's `pad`). */
-function padOfAxes(b: Builder, node: Node): Value {
+function padOfAxes(b: Operators, node: Node): Value {
   const x = operand(b, node, 0);
   const named = b.contents(operand(b, node, 3));
   const amounts = operand(b, node, 1);
@@ -158,7 +158,7 @@ const TABLE: Record<string, Decomposition> = {
 };
 
 /** Adds what a composite node stands for, under its outputs' names; false if the node is not composite. */
-export function decompose(b: Builder, node: Node): boolean {
+export function decompose(b: Operators, node: Node): boolean {
   const rule = node.domain === "" ? TABLE[node.op] : undefined;
   if (!rule || (node.op === "Pad" && !node.inputs[3])) return false;
   b.within(node.name || node.outputs[0] || node.op);

@@ -1,7 +1,8 @@
 /** GridSample as gathers of the entries around each point, weighted by their distance: bilinear or nearest, on images. */
-import type { Builder } from "./builder.ts";
+
 import { productOf } from "./dims.ts";
 import { ELEMENT, integer, type Node, text, type Value, where } from "./graph.ts";
+import type { Operators } from "./operators.ts";
 
 const unsupported = (node: Node, got: string) =>
   new Error(
@@ -9,7 +10,7 @@ const unsupported = (node: Node, got: string) =>
   );
 
 /** x [B, C, H, W], grid [B, h, w, 2] of (x, y) in −1 … 1 → [B, C, h, w]. */
-export function gridSample(b: Builder, node: Node): Value {
+export function gridSample(b: Operators, node: Node): Value {
   const [x, grid] = [b.value(node.inputs[0] ?? ""), b.value(node.inputs[1] ?? "")];
   const [batch = 1, channels = 1, height, width] = x.shape;
   const [, rows = 1, columns = 1] = grid.shape;
@@ -49,7 +50,7 @@ export function gridSample(b: Builder, node: Node): Value {
 }
 
 /** Σ over the four entries around, each times the area of the opposite rectangle. */
-function bilinear(b: Builder, px: Value, py: Value, picked: (ix: Value, iy: Value) => Value): Value {
+function bilinear(b: Operators, px: Value, py: Value, picked: (ix: Value, iy: Value) => Value): Value {
   const [left, top] = [b.op("Floor", [px]), b.op("Floor", [py])];
   const [fx, fy] = [b.sub(px, left), b.sub(py, top)];
   const near = (fraction: Value) => b.shifted(b.neg(fraction), 1);

@@ -4,7 +4,7 @@
  */
 import type { onnx } from "onnx-proto";
 import { ELEMENT, type Graph, type Node, where } from "./graph.ts";
-import { nodeFrom, portsFrom } from "./model.ts";
+import { nodeFrom, portsFrom } from "./proto.ts";
 import { extents, numbersOf, tensorOf } from "./tensor.ts";
 import { withoutBfloat16 } from "./widen.ts";
 

@@ -3,6 +3,9 @@ import type { Dim } from "./dims.ts";
 import { ELEMENT, type Value } from "./graph.ts";
 import type { GrowingGraph } from "./growing-graph.ts";
 
+/** A growing graph and its operators: all that a decomposition needs. */
+export type Operators = GrowingGraph & ReturnType<typeof operatorsOn>;
+
 export function operatorsOn({ op, constant, ints, extent }: GrowingGraph) {
   /** A number of the element type of `like`, of rank 0. */
   function scalar(entry: number, like: Value): Value {

@@ -2,8 +2,9 @@
  * Recurrent layers unrolled: each time step becomes products and elementwise operators, so that their gradients follow from those.
  * The input's products with W are taken for all steps at once.
  */
-import type { Builder } from "./builder.ts";
+
 import { integer, type Node, text, type Value, where } from "./graph.ts";
+import type { Operators } from "./operators.ts";
 
 /** One direction of a layer: gates from the input at a step (with W's bias), and the state before; gives the state after. */
 interface Cell {
@@ -11,7 +12,7 @@ interface Cell {
   /** Whether the bias of R may be added to that of W beforehand. */
   addsBiases: boolean;
   /** A state is h, and of an LSTM also c; null before the first step, where it is zero. */
-  step(b: Builder, input: Value, state: (Value | null)[], direction: Direction): Value[];
+  step(b: Operators, input: Value, state: (Value | null)[], direction: Direction): Value[];
 }
 
 interface Direction {
@@ -24,11 +25,11 @@ interface Direction {
   linearBeforeReset: boolean;
 }
 
-const parts = (b: Builder, x: Value, count: number, hidden: number): Value[] =>
+const parts = (b: Operators, x: Value, count: number, hidden: number): Value[] =>
   b.ops("Split", [x, b.ints(Array.from({ length: count }, () => hidden))], count, { axis: x.shape.length - 1 });
 
-const added = (b: Builder, x: Value, y: Value | null): Value => (y ? b.add(x, y) : x);
-const recurred = (b: Builder, h: Value | null | undefined, r: Value): Value | null =>
+const added = (b: Operators, x: Value, y: Value | null): Value => (y ? b.add(x, y) : x);
+const recurred = (b: Operators, h: Value | null | undefined, r: Value): Value | null =>
   h ? b.op("MatMul", [h, r]) : null;
 
 /** i, o, f = σ(…); c' = f ⊙ c + i ⊙ tanh(…); h' = o ⊙ tanh(c'). */
@@ -97,7 +98,7 @@ function functionsOf(node: Node, direction: number): string[] {
 }
 
 /** [1, …] at an index of the first axis, without that axis. */
-const at = (b: Builder, x: Value, index: number): Value => {
+const at = (b: Operators, x: Value, index: number): Value => {
   const one = x.shape[0] === 1 ? x : b.slice(x, [{ axis: 0, start: index, end: index + 1 }]);
   return b.reshape(one, x.shape.slice(1));
 };
@@ -108,7 +109,7 @@ function refuse(node: Node, expected: string, advice: string): never {
 
 /** Y [T, directions, B, H], then the last h [directions, B, H], and of an LSTM the last c. */
 function unrolled(cell: Cell, states: number) {
-  return (b: Builder, node: Node): Value[] => {
+  return (b: Operators, node: Node): Value[] => {
     const optional = (index: number) => (node.inputs[index] ? b.value(node.inputs[index]) : null);
     const input = (index: number) =>
       optional(index) ?? refuse(node, `an input at position ${index}, got none`, "export the model again");
