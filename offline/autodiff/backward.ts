@@ -5,8 +5,9 @@
  */
 import type { Builder } from "../onnx/builder.ts";
 import { type Node, type Value, where } from "../onnx/graph.ts";
+import { summedPerExample, summedProduct } from "./axes.ts";
 import { carry } from "./carry.ts";
-import { fixed, held, type PerExample, summed, summedPerExample } from "./per-example.ts";
+import { fixed, held, type PerExample, summed } from "./per-example.ts";
 import { broadcasts } from "./rules.ts";
 import { USES } from "./uses.ts";
 import { addCotangent, contextOf, dependents, ruleOf, unbroadcast } from "./walk.ts";
@@ -60,10 +61,11 @@ export function backward(
       if (value.batch) {
         addCotangent(b, cotangents, name, broadcasts(node.op, position) ? unbroadcast(b, give(), value) : give());
       } else if (broadcasts(node.op, position)) {
-        addGradient(
-          name,
-          held(b, () => summedPerExample(b, give(), value.shape), value.shape),
-        );
+        const whole = () =>
+          node.op === "Mul"
+            ? summedProduct(b, context.d, context.x(1 - position), value.shape)
+            : summedPerExample(b, give(), value.shape);
+        addGradient(name, held(b, whole, value.shape));
       } else throw noUse(node, name);
     }
   }

@@ -2,8 +2,9 @@
 import type { Builder } from "../onnx/builder.ts";
 import { productOf } from "../onnx/dims.ts";
 import { ELEMENT, type Value } from "../onnx/graph.ts";
+import { examplesFirst, rowsFirst } from "./axes.ts";
 import { COST, chunks, overPositions, rowSide } from "./outer.ts";
-import { estimate, examplesFirst, factorsOf, numberOf, type PerExample, rowsFirst } from "./per-example.ts";
+import { estimate, factorsOf, numberOf, type PerExample } from "./per-example.ts";
 import { indexed, matrixExtents, type Sides } from "./sides.ts";
 
 /**

@@ -5,17 +5,8 @@
  */
 import type { Builder } from "../onnx/builder.ts";
 import type { Value } from "../onnx/graph.ts";
-import {
-  cheapest,
-  estimate,
-  examplesFirst,
-  factorsOf,
-  fixed,
-  numberOf,
-  type PerExample,
-  type Plan,
-  rowsFirst,
-} from "./per-example.ts";
+import { examplesFirst, rowsFirst } from "./axes.ts";
+import { cheapest, estimate, factorsOf, fixed, numberOf, type PerExample, type Plan } from "./per-example.ts";
 import { matrixExtents, type Side, type Sides, vectors } from "./sides.ts";
 
 /**

@@ -15,9 +15,9 @@
 import type { Builder } from "../onnx/builder.ts";
 import { productOf } from "../onnx/dims.ts";
 import { ELEMENT, type Value } from "../onnx/graph.ts";
+import type { Taps } from "./kernel-views.ts";
 import { chunks } from "./outer.ts";
 import { numberOf } from "./per-example.ts";
-import type { Taps } from "./taps.ts";
 
 /** An entry of a kernel: its offset, and its channels of the padded and of the plain side. */
 export interface Entry {
@@ -137,12 +137,12 @@ export function runs(b: Builder, t: Taps, image: number[], out: number[]) {
     return { rows: b.concat(parts, 0), ranks: bySize.flatMap(([, list]) => list.flat().map(({ rank }) => rank)) };
   }
 
-  /** [entries, B], of entries in one kernel column. */
+  /** [entries, width, B], still to be summed over the width, of entries in one kernel column. */
   const inColumn = (entries: readonly Entry[], column: number): Value => {
     const products = b.mul(imageOf(entries, column), deltaOf(entries));
     // Lines first: a sum along a middle axis is slow when few examples lie behind it.
     const line = spots === width ? products : b.sum(products, [1]);
-    return b.sum(b.reshape(line, [entries.length, width, batch]), [1]);
+    return b.reshape(line, [entries.length, width, batch]);
   };
   return { inColumn, byChannel };
 }

@@ -5,28 +5,14 @@
  * gradient is one product of patches.
  */
 import type { Builder } from "../onnx/builder.ts";
-import { type Dim, minus, plus, productOf, times } from "../onnx/dims.ts";
+import { type Dim, productOf } from "../onnx/dims.ts";
 import type { Value } from "../onnx/graph.ts";
+import { rowsFirst } from "./axes.ts";
+import { layoutOf, spatial, type Taps } from "./kernel-views.ts";
 import { COST, chunks, inOrder, LARGEST_BLOCK, overPositions } from "./outer.ts";
-import { cheapest, estimate, factorsOf, numberOf, type PerExample, type Plan, rowsFirst } from "./per-example.ts";
+import { cheapest, estimate, factorsOf, numberOf, type PerExample, type Plan } from "./per-example.ts";
 import { runs } from "./runs.ts";
 import { matrixExtents, type Side, type Sides, vectors } from "./sides.ts";
-
-export interface Taps {
-  /** The side that is padded and shifted, [B, C, …], and the other, [B, O, …]. */
-  padded: Value;
-  plain: Value;
-  kernel: number[];
-  strides: number[];
-  dilations: number[];
-  pads: [number, number][];
-  /** Channels of the padded and of the plain side of a kernel's entry. */
-  channels: (position: number) => [number, number];
-  /** The entry of those channels at a kernel offset. */
-  position: (padded: number, plain: number, offset: number) => number;
-  /** Groups of channels. */
-  groups: number;
-}
 
 /** A gathered, shifted and multiplied entry of a row (see `COST`). */
 const SHIFTED_ROW = 40;
@@ -37,81 +23,6 @@ const LONG_LINE = 32;
 type Pairs = readonly { pair: [number, number] }[];
 const distinct = (entries: Pairs, side: 0 | 1): number[] =>
   [...new Set(entries.map(({ pair }) => pair[side]))].sort((a, b) => a - b);
-
-/** How images and cotangents lie in memory so that what a kernel offset sees can be cut out. */
-interface Layout {
-  /** [B, C, …] with its padding. */
-  image(): Value;
-  /** The other side, [B, O, …out]. */
-  plain(): Value;
-  out: Dim[];
-  /** What a kernel offset sees: of [·, ·, …image] the entries under it, [·, ·, …out]. */
-  under(v: Value, offset: number): Value;
-}
-
-const padded = (b: Builder, t: Taps): Value =>
-  b.pad(
-    t.padded,
-    t.pads.map(([before, after], k) => ({ axis: k + 2, before, after })),
-  );
-
-/** The index along each axis of a kernel offset. */
-const indexOf = (t: Taps, offset: number): number[] =>
-  t.kernel.map((extent, k) => Math.floor(offset / numberOf(t.kernel.slice(k + 1))) % extent);
-
-/** As they are: an offset's view is a slice along each axis. */
-function spatial(b: Builder, t: Taps): Layout {
-  const out = t.plain.shape.slice(2);
-  return {
-    image: () => padded(b, t),
-    plain: () => t.plain,
-    out,
-    under: (v, offset) => {
-      const index = indexOf(t, offset);
-      const cuts = out.flatMap((count, k) => {
-        const start = (index[k] ?? 0) * (t.dilations[k] ?? 1);
-        const step = t.strides[k] ?? 1;
-        if (start === 0 && step === 1 && count === v.shape[k + 2]) return [];
-        return [{ axis: k + 2, start, end: plus(times(minus(count, 1), step), start + 1), step }];
-      });
-      return b.slice(v, cuts);
-    },
-  };
-}
-
-/**
- * With stride 1, images as one line: an offset's view is one run of it, several times faster to cut out than short rows. The
- * cotangents are laid on the same line, with zeros where the padded image's rows are longer.
- */
-function line(b: Builder, t: Taps, out: number[]): Layout {
-  const extents = out.map((count, k) => count + (t.dilations[k] ?? 1) * ((t.kernel[k] ?? 1) - 1));
-  const strides = extents.map((_, k) => numberOf(extents.slice(k + 1)));
-  const length = out.reduce((sum, count, k) => sum + (count - 1) * (strides[k] ?? 1), 1);
-  const [batch = 1, channels = 1] = t.padded.shape;
-  return {
-    image: () => b.reshape(padded(b, t), [batch, channels, numberOf(extents)]),
-    plain: () => {
-      const wider = out.flatMap((count, k) =>
-        k === 0 ? [] : [{ axis: k + 2, before: 0, after: (extents[k] ?? 1) - count }],
-      );
-      const rows = (out[0] ?? 1) * (strides[0] ?? 1);
-      const flat = b.reshape(b.pad(t.plain, wider), [...t.plain.shape.slice(0, 2), rows]);
-      return rows === length ? flat : b.slice(flat, [{ axis: 2, start: 0, end: length }]);
-    },
-    out: [length],
-    under: (v, offset) => {
-      const start = indexOf(t, offset).reduce((sum, i, k) => sum + i * (t.dilations[k] ?? 1) * (strides[k] ?? 1), 0);
-      return b.slice(v, [{ axis: 2, start, end: start + length }]);
-    },
-  };
-}
-
-function layoutOf(b: Builder, t: Taps): Layout {
-  const out = t.plain.shape.slice(2);
-  const known = out.every((dim) => typeof dim === "number") ? out : null;
-  const plain = t.strides.every((stride) => stride === 1) && numberOf(t.kernel) > 1;
-  return known && plain ? line(b, t, known) : spatial(b, t);
-}
 
 /** As a matrix [plain channels, padded channels · offsets]: the patches in other directions are a convolution by these. Not in groups. */
 function sidesOf(b: Builder, shape: readonly number[], t: Taps): Sides[] | null {
@@ -213,6 +124,8 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
 
   /** Every patch against every channel: [B, C·taps·O]. */
   function product(): Value {
+    // Where the image has fewer channels, only it is copied, by short rows.
+    const { image, plain, out, under } = channelCount < plainCount ? spatial(b, t) : layoutOf(b, t);
     const seen = image();
     const spots = productOf(out);
     const patches = Array.from({ length: size }, (_, offset) =>
@@ -239,11 +152,8 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
       entries.filter(({ offset }) => offset % columns === column),
     );
     const parts = byColumn.flatMap((list, column) => chunks(list, positions).map((run) => inColumn(run, column)));
-    return inOrder(
-      b,
-      b.concat(parts, 0),
-      byColumn.flat().map(({ rank }) => rank),
-    );
+    const ranks = byColumn.flat().map(({ rank }) => rank);
+    return inOrder(b, b.sum(b.concat(parts, 0), [1]), ranks);
   }
 
   function fromTaps(kept: readonly number[]): Value {

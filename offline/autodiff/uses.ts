@@ -5,9 +5,10 @@
 import { integer, type Node, real, where } from "../onnx/graph.ts";
 import { normalAxis } from "../onnx/infer/context.ts";
 import { einsumLabels, windowOf } from "../onnx/infer/products.ts";
+import { summedPerExample } from "./axes.ts";
 import { lookup } from "./lookup.ts";
 import { outerProduct } from "./outer.ts";
-import { held, numberOf, type PerExample, summedPerExample } from "./per-example.ts";
+import { held, numberOf, type PerExample } from "./per-example.ts";
 import type { RuleContext } from "./rule.ts";
 import { taps } from "./taps.ts";
 

@@ -5,7 +5,7 @@
  */
 import * as ort from "onnxruntime-node";
 import { random } from "../../src/core/random.ts";
-import { examplesFirst } from "../autodiff/per-example.ts";
+import { examplesFirst } from "../autodiff/axes.ts";
 import { matrixExtents, type Side, type Sides } from "../autodiff/sides.ts";
 import { type CompileOptions, type Differentiable, differentiate, named, pruned, shares } from "../compile/compile.ts";
 import { externalFiles, sessionBeside } from "../compile/external-data.ts";
