@@ -42,9 +42,9 @@ export const overPositions = (b: Builder, products: Value): Value =>
     products.shape.flatMap((_, axis) => (axis < 2 ? [] : [axis])),
   );
 
-/** `list` in runs short enough that their gathered rows stay in cache. */
-export function chunks<T>(list: readonly T[], positions: number): T[][] {
-  const size = Math.max(16, Math.floor(CHUNK / positions));
+/** `list` in runs short enough that their gathered rows, `numbers` for an example, stay in cache. */
+export function chunks<T>(list: readonly T[], positions: number, numbers = CHUNK): T[][] {
+  const size = Math.max(16, Math.floor(numbers / positions));
   return Array.from({ length: Math.ceil(list.length / size) }, (_, run) => list.slice(run * size, (run + 1) * size));
 }
 

@@ -11,14 +11,14 @@ import { rowsFirst } from "./axes.ts";
 import { layoutOf, spatial, type Taps } from "./kernel-views.ts";
 import { COST, chunks, inOrder, LARGEST_BLOCK, overPositions } from "./outer.ts";
 import { cheapest, estimate, factorsOf, numberOf, type PerExample, type Plan } from "./per-example.ts";
-import { runs } from "./runs.ts";
+import { GATHERED, runs } from "./runs.ts";
 import { matrixExtents, type Side, type Sides, vectors } from "./sides.ts";
 
 /** A gathered, shifted and multiplied entry of a row (see `COST`). */
 const SHIFTED_ROW = 40;
 
 /** Entries of a line from which on lines are worth gathering for each example by itself. */
-const LONG_LINE = 32;
+const LONG_LINE = 16;
 
 type Pairs = readonly { pair: [number, number] }[];
 const distinct = (entries: Pairs, side: 0 | 1): number[] =>
@@ -151,7 +151,9 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
     const byColumn = Array.from({ length: columns }, (_, column) =>
       entries.filter(({ offset }) => offset % columns === column),
     );
-    const parts = byColumn.flatMap((list, column) => chunks(list, positions).map((run) => inColumn(run, column)));
+    const parts = byColumn.flatMap((list, column) =>
+      chunks(list, 2 * positions, GATHERED).map((run) => inColumn(run, column)),
+    );
     const ranks = byColumn.flat().map(({ rank }) => rank);
     return inOrder(b, b.sum(b.concat(parts, 0), [1]), ranks);
   }
