@@ -6,7 +6,7 @@ import type { Environment } from "./environment.ts";
 import { groups } from "./groups.ts";
 import { health } from "./health.ts";
 import { indexes } from "./indexes.ts";
-import { influence } from "./influence.ts";
+import { influence, influenceDescription } from "./influence.ts";
 import { onError, Problem } from "./problem.ts";
 import { rows } from "./rows.ts";
 
@@ -36,7 +36,7 @@ const description =
   "(helpful); positive: it raises it (harmful). Errors are problem documents (RFC 9457).";
 api.get(
   "/openapi.json",
-  openAPIRouteHandler(api, {
+  openAPIRouteHandler(new Hono().route("/", api).route("/", influenceDescription), {
     documentation: { info: { title: "influence-edge", version: "1", description } },
     exclude: ["/openapi.json"],
     defaultValidationErrorResponse: false,

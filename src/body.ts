@@ -98,7 +98,23 @@ export function prefers<Type extends string>(c: Context, types: readonly [Type, 
 
 /** The answer as JSON, or as MessagePack where Accept prefers it. */
 export function answer(c: Context, value: object, headers: Record<string, string> = {}): Response {
+  return answerEither(
+    c,
+    () => JSON.stringify(value),
+    () => value,
+    headers,
+  );
+}
+
+/** The same where the JSON is written in another way than from the value itself; only one of them is made. */
+export function answerEither(
+  c: Context,
+  json: () => string,
+  value: () => object,
+  headers: Record<string, string>,
+): Response {
   const type = prefers(c, [JSON_TYPE, MSGPACK_TYPE]);
-  const body = type === MSGPACK_TYPE ? new Uint8Array(packr.pack(value)) : JSON.stringify(value);
-  return c.body(body, 200, { "Content-Type": type, Vary: "Accept", ...headers });
+  const body = type === MSGPACK_TYPE ? new Uint8Array(packr.pack(value())) : json();
+  // Not c.body, which sets each header by a call into the runtime.
+  return new Response(body, { headers: { "Content-Type": type, Vary: "Accept", ...headers } });
 }

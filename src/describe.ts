@@ -1,6 +1,6 @@
 /** How a route is described to OpenAPI, and how its parameters are validated: one way for all. */
 import type { StandardSchemaV1 } from "@standard-schema/spec";
-import type { ValidationTargets } from "hono";
+import type { Context, ValidationTargets } from "hono";
 import { describeRoute, resolver, validator } from "hono-openapi";
 import type * as z from "zod";
 import { JSON_TYPE, MSGPACK_TYPE } from "./body.ts";
@@ -42,6 +42,23 @@ export function validated<Schema extends StandardSchemaV1 & z.ZodType, Target ex
   schema: Schema,
 ) {
   return validator(target, schema, (result) => {
-    if (!result.success) throw new Problem("invalid-parameter", `${explain(result.error, result.data)}.`);
+    if (!result.success) throw invalidParameter(result.error, result.data);
   });
+}
+
+/** The same within a handler: what `schema` makes of parameters. Throws a Problem: 400. */
+export function checked<Schema extends z.ZodType>(schema: Schema, parameters: object): z.infer<Schema> {
+  const parsed = schema.safeParse(parameters);
+  if (parsed.success) return parsed.data;
+  throw invalidParameter(parsed.error.issues, parameters);
+}
+
+const invalidParameter = (issues: Parameters<typeof explain>[0], input: unknown): Problem =>
+  new Problem("invalid-parameter", `${explain(issues, input)}.`);
+
+/** The query string's parameters: a string each, or a list where one is given several times. */
+export function queryParameters(c: Context): Record<string, string | string[]> {
+  if (!c.req.url.includes("?")) return {};
+  const given = Object.entries(c.req.queries());
+  return Object.fromEntries(given.map(([name, values]) => [name, values.length === 1 ? values[0] : values]));
 }

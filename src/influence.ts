@@ -1,14 +1,15 @@
 /** The question itself: which training examples moved the loss on this input, or on each of a batch, and which way. */
 import { type Context, Hono } from "hono";
-import { answer, FLOAT32_TYPE, JSON_TYPE, MAX_BODY, MSGPACK_TYPE } from "./body.ts";
+import { answerEither, FLOAT32_TYPE, JSON_TYPE, MAX_BODY, MSGPACK_TYPE } from "./body.ts";
 import { bitmapOf } from "./columns.ts";
 import type { Neighbour, SearchAnswer } from "./core/search.ts";
-import { answers, requestBody, validated } from "./describe.ts";
+import { answers, checked, queryParameters, requestBody, validated } from "./describe.ts";
 import { type Environment, hostOf } from "./environment.ts";
 import { openIndex } from "./isolate.ts";
 import type { OpenIndex } from "./open-index.ts";
 import { Problem } from "./problem.ts";
 import { gradientsOf, oneOf, type Queries, readQuestion } from "./question.ts";
+import { exampleText } from "./row-text.ts";
 import { describeRow } from "./rows.ts";
 import {
   DEFAULT_TOP_K,
@@ -35,8 +36,11 @@ interface Question {
   filter?: Filter | undefined;
 }
 
-export const influence = new Hono<Environment>().post(
-  "/v1/indexes/:index/influence",
+const PATH = "/v1/indexes/:index/influence";
+
+/** What /openapi.json says of the route. Not in the way of a request: every layer would cost it some microseconds. */
+export const influenceDescription = new Hono().post(
+  PATH,
   answers(
     "The most helpful and the most harmful training examples, of one query or of each of a batch.",
     influenceAnswers,
@@ -51,30 +55,39 @@ export const influence = new Hono<Environment>().post(
   ),
   validated("param", indexParameters),
   validated("query", influenceParameters),
-  async (c) => {
-    const watch = stopwatch();
-    const { queries, batch, topK, filter } = await read(c, c.req.valid("query"));
-    watch.lap("body");
-    const index = await openIndex(hostOf(c), c.req.valid("param").index);
-    watch.lap("load");
-    const { gradients, stored } = await gradientsOf(index, queries);
-    const bitmap = filter && bitmapOf(index, filter);
-    watch.lap("query");
-    const found = await index.searcher.searchBatch(gradients, topK, bitmap);
-    watch.lap("search");
-    for (const part of ["scan", "refine", "read"] as const) {
-      watch.part(
-        part,
-        found.reduce((sum, { milliseconds }) => sum + milliseconds[part], 0),
-      );
-    }
-    const lists = found.map((one, at) => listsOf(index, one, stored[at]));
-    const { name, version } = index.manifest;
-    const served = { index: { name, version }, topK };
-    const result: InfluenceAnswers = batch === undefined ? { ...served, ...lists[0] } : { ...served, answers: lists };
-    return answer(c, result, { "Server-Timing": watch.header(), "Cache-Control": "no-store" });
-  },
 );
+
+export const influence = new Hono<Environment>().post(PATH, async (c) => {
+  const watch = stopwatch();
+  const { index: named } = checked(indexParameters, { index: c.req.param("index") });
+  const { queries, batch, topK, filter } = await read(c, checked(influenceParameters, queryParameters(c)));
+  watch.lap("body");
+  const index = await openIndex(hostOf(c), named);
+  watch.lap("load");
+  const { gradients, stored } = await gradientsOf(index, queries);
+  const bitmap = filter && bitmapOf(index, filter);
+  watch.lap("query");
+  const found = await index.searcher.searchBatch(gradients, topK, bitmap);
+  watch.lap("search");
+  for (const part of ["scan", "refine", "read"] as const) {
+    watch.part(
+      part,
+      found.reduce((sum, { milliseconds }) => sum + milliseconds[part], 0),
+    );
+  }
+  const { name, version } = index.manifest;
+  const served = { index: { name, version }, topK };
+  const asValue = (): InfluenceAnswers => {
+    const lists = found.map((one, at) => listsOf(index, one, stored[at]));
+    return batch === undefined ? { ...served, ...lists[0] } : { ...served, answers: lists };
+  };
+  const asText = () => {
+    const head = JSON.stringify(served).slice(0, -1);
+    const lists = found.map((one, at) => listsText(index, one, stored[at]));
+    return batch === undefined ? `${head},${lists[0]}}` : `${head},"answers":[{${lists.join("},{")}}]}`;
+  };
+  return answerEither(c, asText, asValue, { "Server-Timing": watch.header(), "Cache-Control": "no-store" });
+});
 
 async function read(
   c: Context,
@@ -116,4 +129,14 @@ function listsOf(index: OpenIndex, found: SearchAnswer, query: Row | undefined):
     survivors: found.survivors,
     rescored: found.rescored,
   };
+}
+
+/** What is between the braces of JSON.stringify(listsOf(…)). */
+function listsText(index: OpenIndex, found: SearchAnswer, query: Row | undefined): string {
+  const described = (neighbours: readonly Neighbour[]): string =>
+    neighbours.map(({ row, influence }) => exampleText(index, row, influence)).join(",");
+  const { exact, recall, survivors, rescored } = found;
+  const asked = query === undefined ? "" : `"query":${JSON.stringify(query)},`;
+  const rest = JSON.stringify({ exact, recall, survivors, rescored }).slice(1, -1);
+  return `${asked}"helpful":[${described(found.helpful)}],"harmful":[${described(found.harmful)}],${rest}`;
 }

@@ -65,6 +65,7 @@ export async function gradientsOf(
 function split(index: OpenIndex, values: Float32Array, count: number): Float32Array[] {
   checkLength(index, "gradient", values.length, count);
   checkFinite("gradient", values, values);
+  if (count === 1) return [values];
   const { dimension } = index.manifest;
   return Array.from({ length: count }, (_, at) => values.subarray(at * dimension, (at + 1) * dimension));
 }
@@ -80,8 +81,10 @@ function checkLength({ manifest: { name, dimension } }: OpenIndex, where: string
 
 /** Throws unless every number is finite and within float32. `given`: as the client wrote them. */
 function checkFinite(where: string, values: Float32Array, given: ArrayLike<number>): void {
-  const wrong = values.findIndex((value) => !Number.isFinite(value));
-  if (wrong < 0) return;
+  // Not findIndex, which calls a function for each of the R values.
+  let wrong = 0;
+  while (wrong < values.length && Number.isFinite(values[wrong])) wrong++;
+  if (wrong === values.length) return;
   throw new Problem(
     "invalid-gradient",
     `${where}[${wrong}]: expected a finite number within float32, got ${show(given[wrong])}; check the model's loss.`,

@@ -93,16 +93,30 @@ export function rotate(basis: Basis, x: Float64Array): void {
   }
 }
 
+/** Two levels of butterflies at a time, which halves the reads and writes; sums are those of one level after another. */
 function walshHadamard(x: Float64Array, start: number, width: number): void {
-  for (let half = 1; half < width; half *= 2) {
-    for (let block = start; block < start + width; block += 2 * half) {
+  const end = start + width;
+  let half = 1;
+  for (; 2 * half < width; half *= 4) {
+    for (let block = start; block < end; block += 4 * half) {
       for (let j = block; j < block + half; j++) {
-        const a = x[j];
-        const b = x[j + half];
-        x[j] = a + b;
-        x[j + half] = a - b;
+        const a = x[j] + x[j + half];
+        const b = x[j] - x[j + half];
+        const c = x[j + 2 * half] + x[j + 3 * half];
+        const d = x[j + 2 * half] - x[j + 3 * half];
+        x[j] = a + c;
+        x[j + half] = b + d;
+        x[j + 2 * half] = a - c;
+        x[j + 3 * half] = b - d;
       }
     }
+  }
+  if (half === width) return;
+  for (let j = start; j < start + half; j++) {
+    const a = x[j];
+    const b = x[j + half];
+    x[j] = a + b;
+    x[j + half] = a - b;
   }
 }
 

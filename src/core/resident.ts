@@ -22,7 +22,7 @@ export const KEPT_BYTES = 2 * 1024 * 1024;
 /** Rows that one call of the kernel takes at most. */
 export const CHUNK_ROWS = 1024;
 /** Places after which a scan looks whether it may stop. */
-export const STEP_ROWS = 256;
+export const STEP_ROWS = 64;
 /** Queries whose coordinates the kernel's memory holds at once. */
 export const QUERIES_AT_ONCE = 256;
 

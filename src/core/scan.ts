@@ -10,6 +10,9 @@ import { type Best, type Candidates, keepReaching, kthLargest } from "./topk.ts"
 /** Bytes of codes that stay in the processor's second-level cache while a batch of queries is multiplied with them. */
 const CACHED_BYTES = 192 * 1024;
 
+/** Steps that one call of the kernel scans at most: bounds are brought up to date, and a scan may stop, after each. */
+const MOST_STEPS = 4;
+
 /**
  * Candidates that the queries of one scan may hold together, some 30 MB; a single query may hold one for each row. Bounds that
  * exclude little, or a large k of many queries, would otherwise take n for each of 256 queries.
@@ -56,22 +59,22 @@ export function scan(
     }),
   );
   const scanPlaces = place(resident, queries, filter);
-  const cached = Math.max(8, Math.floor(CACHED_BYTES / strideOf(dimension) / 8) * 8);
-  const chunk = queries.length === 1 ? CHUNK_ROWS : Math.min(CHUNK_ROWS, cached);
+  const cached =
+    queries.length === 1 ? CHUNK_ROWS : Math.max(8, Math.floor(CACHED_BYTES / strideOf(dimension) / 8) * 8);
   let open = states.map((state, slot) => ({ state, slot }));
   for (let first = 0; first < n && open.length > 0; ) {
-    // The first rows set the bounds that spare the later ones.
-    const count = Math.min(first === 0 ? STEP_ROWS : CHUNK_ROWS, chunk, n - first);
+    // The first rows set the bounds that spare the later ones, so parts begin small and double.
+    const part = Math.min(Math.max(first, STEP_ROWS), MOST_STEPS * STEP_ROWS, cached);
+    const count = Math.min(part, n - first);
     const next = first + count;
     for (const { state, slot } of open) {
       const { high, low, found } = state;
-      scanPlaces(slot, first, count, high.bound, -low.bound, (place, dot, width) => {
-        found.places.push(place);
-        found.dots.push(dot);
-        found.widths.push(width);
-        high.offer(dot - width);
-        low.offer(-(dot + width));
-      });
+      const earlier = found.places.length;
+      scanPlaces(slot, first, count, high.bound, -low.bound, found);
+      for (let index = earlier; index < found.places.length; index++) {
+        high.offer(found.dots[index] - found.widths[index]);
+        low.offer(-(found.dots[index] + found.widths[index]));
+      }
       state.scanned = next;
     }
     const ceiling = ceilings[Math.floor(next / STEP_ROWS)] ?? 0;
@@ -108,16 +111,12 @@ export function scanAll(
   for (let first = 0; first < resident.n; first += CHUNK_ROWS) {
     const part: Candidates = { places: [], dots: [], widths: [] };
     // Bounds of zero exclude only what is zero for certain.
-    scanPlaces(0, first, Math.min(CHUNK_ROWS, resident.n - first), 0, 0, (place, dot, width) => {
-      part.places.push(place);
-      part.dots.push(dot);
-      part.widths.push(width);
-    });
+    scanPlaces(0, first, Math.min(CHUNK_ROWS, resident.n - first), 0, 0, part);
     visit(part);
   }
 }
 
-/** Puts queries and filter into the kernel's memory; returns its scan of some rows for the query in a slot. */
+/** Puts queries and filter into the kernel's memory; returns its scan of some rows for the query in a slot, which adds what may matter to `found`. */
 function place(resident: Resident, queries: readonly PreparedQuery[], filter: Uint8Array | null) {
   const { n, kernel, at, dimension, order } = resident;
   if (queries.length > QUERIES_AT_ONCE) {
@@ -133,14 +132,7 @@ function place(resident: Resident, queries: readonly PreparedQuery[], filter: Ui
   if (filter !== null) filterPlaces(order, filter, new Uint8Array(buffer, at.filter, filter.length));
   const places = new Uint32Array(buffer, at.rowList, CHUNK_ROWS);
   const pairs = new Float64Array(buffer, at.pairs, 2 * CHUNK_ROWS);
-  return (
-    slot: number,
-    first: number,
-    count: number,
-    high: number,
-    low: number,
-    visit: (place: number, dot: number, width: number) => void,
-  ) => {
+  return (slot: number, first: number, count: number, high: number, low: number, found: Candidates) => {
     const { residualFactor, normFactor, highFactor } = queries[slot];
     const written = kernel.scan(
       at.coarse + termsAt,
@@ -158,7 +150,11 @@ function place(resident: Resident, queries: readonly PreparedQuery[], filter: Ui
       at.rowList,
       at.pairs,
     );
-    for (let entry = 0; entry < written; entry++) visit(places[entry], pairs[2 * entry], pairs[2 * entry + 1]);
+    for (let entry = 0; entry < written; entry++) {
+      found.places.push(places[entry]);
+      found.dots.push(pairs[2 * entry]);
+      found.widths.push(pairs[2 * entry + 1]);
+    }
   };
 }
 

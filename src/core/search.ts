@@ -236,6 +236,7 @@ function knownTruths(resident: Resident, query: PreparedQuery, { places }: Candi
  * that look best at each end, then what reaches it even so. Twice MOST_READS reads at most, however many queries and rows.
  */
 async function fetchTruths(reader: RowReader, asked: readonly Certifying[], k: number): Promise<void> {
+  if (asked.every(({ candidates, truths }) => truths.places.length === candidates.places.length)) return;
   const likely = (one: Certifying) => {
     const ranked = reaching(one, k).sort((a, b) => b.dot - a.dot);
     return ranked.length <= 2 * k ? ranked : [...ranked.slice(0, k), ...ranked.slice(-k)];

@@ -180,6 +180,24 @@ describe("influence", () => {
     expect(await three.json()).toMatchObject({ topK: 3, ...bruteForce("digits", gradient, 3) });
   });
 
+  test("JSON is written as JSON.stringify writes what MessagePack says, alone and in a batch, the second time too", async () => {
+    for (const index of ["digits", "words"] as const) {
+      const [first, second] = [queryOf(index, 0), queryOf(index, 1)].map((gradient) => [...gradient]);
+      for (const body of [
+        { gradient: first },
+        { gradients: [first, second], topK: 3 },
+        { gradient: second, topK: 40 },
+      ]) {
+        const headers = { "Content-Type": "application/json", Accept: "application/msgpack" };
+        const init = { method: "POST", headers, body: JSON.stringify(body) };
+        const packed = msgpack.unpack(await (await ask(`/v1/indexes/${index}/influence`, init)).bytes());
+        for (let time = 0; time < 2; time++) {
+          expect(await (await askInfluence(index, body)).text()).toBe(JSON.stringify(packed));
+        }
+      }
+    }
+  });
+
   test("carries the columns and images of the examples", async () => {
     const answer = await (await askInfluence("digits", { query: "test-1", topK: 1 })).json();
     expect(answer).toMatchObject({
