@@ -41,7 +41,11 @@ export const keptText = ({ files }: Manifest): number => Math.min(2 ** 20, files
 /** Bytes that an index takes beside its searcher. */
 function rowBytes(manifest: Manifest): number {
   const size = (file: string) => manifest.files[file]?.bytes ?? 0;
-  return keptText(manifest) + DECODED_SIZE * (size(FILES.examples) + size(FILES.queryMetadata)) + 2 * size(FILES.queryChecksums);
+  return (
+    keptText(manifest) +
+    DECODED_SIZE * (size(FILES.examples) + size(FILES.queryMetadata)) +
+    2 * size(FILES.queryChecksums)
+  );
 }
 
 /** The least bytes with which an index can be served. */
