@@ -5,7 +5,6 @@
  */
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { unstable_startWorker } from "wrangler";
 import { FILES } from "../../src/core/manifest.ts";
 import { prepareDemonstration } from "../command/demonstration.ts";
 import { progressTo } from "../command/progress.ts";
@@ -14,22 +13,16 @@ import { readFloatRow } from "../serve/query.ts";
 import { readManifest } from "../store/publish.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { serveFolder } from "./search.ts";
+import { RESIDENT_BYTES, startSearchWorker } from "./search-worker.ts";
 
 const QUERIES = 100;
 const REPEATS = 20;
-/** RESIDENT_BYTES of wrangler.toml. */
-const RESIDENT_BYTES = 80_000_000;
 
 export async function measure(): Promise<Figure[]> {
   const { index } = await prepareDemonstration(progressTo("lines"));
   const { dimension, n, queries } = readManifest(index);
   const files = await serveFolder(index);
-  const worker = await unstable_startWorker({
-    name: "search-bench",
-    entrypoint: "src/search-bench.ts",
-    compatibilityDate: "2026-10-01",
-    dev: { server: { port: 0 }, logLevel: "error" },
-  });
+  const worker = await startSearchWorker();
   const ask = async (path: string, body?: Uint8Array<ArrayBuffer>): Promise<number> => {
     const started = performance.now();
     const response = await worker.fetch(`http://bench${path}`, body ? { method: "POST", body } : {});

@@ -8,7 +8,6 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { unstable_startWorker } from "wrangler";
 import { FILES, type Manifest } from "../../src/core/manifest.ts";
 import { openTier } from "../../src/core/search.ts";
 import { prepareDemonstration } from "../command/demonstration.ts";
@@ -19,6 +18,7 @@ import { folderSource } from "../store/folder-source.ts";
 import { readManifest } from "../store/publish.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { prepareIndexes } from "./real-indexes.ts";
+import { RESIDENT_BYTES, startSearchWorker } from "./search-worker.ts";
 import { checkAnswer, cutIndex, milliseconds, readQueries, TOP, timeSearch } from "./vectors.ts";
 
 const ROWS = 100_000;
@@ -26,8 +26,6 @@ const BATCH = 64;
 const ROUNDS = 60;
 /** Queries of each kind of model whose answers are checked. */
 const CHECKED = 5;
-/** What an isolate may hold: wrangler.toml. */
-const ISOLATE_BYTES = 80_000_000;
 
 export async function measure(): Promise<Figure[]> {
   const { index } = await prepareDemonstration(progressTo("lines"));
@@ -114,12 +112,7 @@ async function measureWorkerd(
   native: number,
 ): Promise<Figure[]> {
   const files = await serveFolder(folder);
-  const worker = await unstable_startWorker({
-    name: "search-bench",
-    entrypoint: "src/search-bench.ts",
-    compatibilityDate: "2026-10-01",
-    dev: { server: { port: 0 }, logLevel: "error" },
-  });
+  const worker = await startSearchWorker();
   try {
     const body = new Uint8Array(
       await new Blob(queries.map((query) => Uint8Array.from(new Uint8Array(query.buffer)))).arrayBuffer(),
@@ -130,7 +123,7 @@ async function measureWorkerd(
       return response.json();
     };
     const origin = `http://127.0.0.1:${(files.address() as AddressInfo).port}`;
-    const [open, firstSearch] = [`/open?origin=${origin}&budget=${2 * ISOLATE_BYTES}`, "/search?count=1"];
+    const [open, firstSearch] = [`/open?origin=${origin}&budget=${2 * RESIDENT_BYTES}`, "/search?count=1"];
     const held = [FILES.basis, FILES.coarse, FILES.long, FILES.rowChecksums].map((file) => `&file=${file}`).join("");
     const cold: number[] = [];
     const stream: number[] = [];
