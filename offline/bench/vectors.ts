@@ -7,7 +7,7 @@ import { FILES, type Manifest } from "../../src/core/manifest.ts";
 import { strideOf } from "../../src/core/plane.ts";
 import { prepareQuery } from "../../src/core/query.ts";
 import { random } from "../../src/core/random.ts";
-import { loadResident } from "../../src/core/resident.ts";
+import { loadResident, STEP_ROWS } from "../../src/core/resident.ts";
 import { scan } from "../../src/core/scan.ts";
 import { openTier, type SearchAnswer } from "../../src/core/search.ts";
 import { type Config, readConfig } from "../command/config.ts";
@@ -148,7 +148,12 @@ export async function timeSearch(
   const { n, dimension: R } = manifest;
   const searcher = await openTier(manifest, folderSource(folder), loadKernel(), "rows");
   const resident = await loadResident(manifest, folderSource(folder), loadKernel(), "coarse");
-  const everyRow = { ...resident, ceilings: resident.ceilings.map(() => Number.POSITIVE_INFINITY) };
+  // Ceilings that let no scan stop.
+  resident.doubles.fill(
+    Number.POSITIVE_INFINITY,
+    resident.at.ceilings / 8,
+    resident.at.ceilings / 8 + Math.ceil(n / STEP_ROWS),
+  );
   const native = await nativeBruteForce(folder, n, R);
   const times: number[][] = [[], [], []];
   const scanned: number[] = [];
@@ -156,10 +161,10 @@ export async function timeSearch(
   for (let round = -10; round < rounds; round++) {
     const gradient = queries[(round + 10) % queries.length]!;
     const list = [...gradient];
-    const query = prepareQuery(resident.basis, gradient)!;
+    const query = prepareQuery(resident, gradient, 0)!;
     const runs = [
       () => searcher.search(gradient, TOP),
-      () => scan(everyRow, [query], TOP, null),
+      () => scan(resident, [query], TOP, null),
       () => native.searchKnn(list, TOP),
     ];
     for (const [at, run] of runs.entries()) {

@@ -120,22 +120,24 @@ function walshHadamard(x: Float64Array, start: number, width: number): void {
   }
 }
 
+/** Where the signs lie in basis.bin. */
+export const signsAt = (dimension: number): number => HEADER_BYTES + align(2 * dimension);
+
 /** The length of basis.bin: a header, int16 exponents [R], int8 signs. */
 export function basisBytes(dimension: number): number {
   const { starts, width } = transforms(dimension);
-  return HEADER_BYTES + align(2 * dimension) + align(starts.length * width);
+  return signsAt(dimension) + align(starts.length * width);
 }
 
 /** basis.bin. */
 export function encodeBasis(basis: Basis, n: number): Uint8Array {
-  const signsAt = HEADER_BYTES + align(2 * basis.dimension);
   const bytes = new Uint8Array(basisBytes(basis.dimension));
   bytes.set(encodeHeader({ kind: "basis", n, dimension: basis.dimension, stride: 0 }));
   const view = new DataView(bytes.buffer);
   basis.exponents.forEach((exponent, j) => {
     view.setInt16(HEADER_BYTES + 2 * j, exponent, true);
   });
-  bytes.set(new Uint8Array(basis.signs.buffer, basis.signs.byteOffset, basis.signs.length), signsAt);
+  bytes.set(new Uint8Array(basis.signs.buffer, basis.signs.byteOffset, basis.signs.length), signsAt(basis.dimension));
   return bytes;
 }
 
@@ -143,13 +145,12 @@ export function encodeBasis(basis: Basis, n: number): Uint8Array {
 export function decodeBasis(file: string, bytes: Uint8Array, n: number, dimension: number): Basis {
   checkHeader(file, bytes, { kind: "basis", n, dimension, stride: 0 });
   const { starts, width } = transforms(dimension);
-  const signsAt = HEADER_BYTES + align(2 * dimension);
   const length = basisBytes(dimension);
   if (dimension > MOST_COORDINATES) throw new CorruptIndexError(file, `R ≤ ${MOST_COORDINATES}`, `${dimension}`);
   if (bytes.length !== length) throw new CorruptIndexError(file, `${length} bytes`, `${bytes.length}`);
   if (bytes.byteOffset % ALIGNMENT !== 0) throw new RangeError(`${file}: expected bytes aligned to ${ALIGNMENT}`);
   const exponents = new Int16Array(bytes.buffer, bytes.byteOffset + HEADER_BYTES, dimension);
-  const signs = new Int8Array(bytes.buffer, bytes.byteOffset + signsAt, starts.length * width);
+  const signs = new Int8Array(bytes.buffer, bytes.byteOffset + signsAt(dimension), starts.length * width);
   if (signs.some((sign) => sign !== 1 && sign !== -1))
     throw new CorruptIndexError(file, "signs of +1 or −1", "another");
   return { dimension, exponents, scales: scalesOf(exponents), starts, width, signs };

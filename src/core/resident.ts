@@ -2,7 +2,7 @@
 import { type Basis, basisBytes, decodeBasis } from "./basis.ts";
 import { crc32 } from "./crc32.ts";
 import { align, checkHeader } from "./header.ts";
-import { type Kernel, type KernelExports, queryBytes } from "./kernel/kernel.ts";
+import { type Kernel, type KernelExports, slotBytes } from "./kernel/kernel.ts";
 import { checkListed, loadInto } from "./load.ts";
 import { FILES, type Manifest } from "./manifest.ts";
 import { COARSE_TERMS, coarseLayout, fineLayout, longRows, strideOf } from "./plane.ts";
@@ -23,6 +23,8 @@ export const KEPT_BYTES = 2 * 1024 * 1024;
 export const CHUNK_ROWS = 1024;
 /** Places after which a scan looks whether it may stop. */
 export const STEP_ROWS = 64;
+/** Values that the heaps of all slots may hold together: 2 k for each query of a scan. */
+export const HEAP_VALUES = 16_384;
 /** Queries whose coordinates the kernel's memory holds at once. */
 export const QUERIES_AT_ONCE = 256;
 
@@ -43,13 +45,20 @@ export class BudgetError extends RangeError {
 
 /** Addresses in the kernel's memory, in bytes. Scratch first, then the files as they are. */
 export interface Addresses {
-  /** Scan layouts of QUERIES_AT_ONCE queries. */
-  queries: number;
-  /** One query, float64 [stride]. */
+  /** QUERIES_AT_ONCE slots. */
+  slots: number;
+  /** f64 [HEAP_VALUES]: the best so far of the queries in their slots, 2 k each. */
+  heaps: number;
+  /** One query: float32 [stride] as asked, float64 [stride] balanced and rotated. */
   values: number;
+  rotated: number;
   /** u32 [CHUNK_ROWS] and f64 [CHUNK_ROWS][2]. */
   rowList: number;
   pairs: number;
+  /** f64 [R], of the basis. */
+  scales: number;
+  /** f64 [⌈n / STEP_ROWS⌉]: the longest norm at the places from step · STEP_ROWS on. */
+  ceilings: number;
   /** Bitmap of n rows. */
   filter: number;
   basis: number;
@@ -79,10 +88,14 @@ export function addressesOf(n: number, dimension: number, tier: Tier, longest = 
     return address;
   };
   const addresses = {
-    queries: take(QUERIES_AT_ONCE * queryBytes(stride)),
-    values: take(8 * stride),
+    slots: take(QUERIES_AT_ONCE * slotBytes(stride)),
+    heaps: take(8 * HEAP_VALUES),
+    values: take(4 * stride),
+    rotated: take(8 * stride),
     rowList: take(4 * CHUNK_ROWS),
     pairs: take(16 * CHUNK_ROWS),
+    scales: take(8 * dimension),
+    ceilings: take(8 * Math.ceil(n / STEP_ROWS)),
     filter: take(Math.ceil(n / 8) + 16),
     basis: take(basisBytes(dimension)),
     checksums: take(tier === "rows" ? 0 : 4 * n),
@@ -131,11 +144,13 @@ export interface Resident {
   exact: number;
   at: Addresses;
   kernel: KernelExports;
+  /** The kernel's memory, which grows no more. */
+  floats: Float32Array;
+  doubles: Float64Array;
+  words: Uint32Array;
   basis: Basis;
   /** [n] the row at each place of the planes. */
   order: Uint32Array;
-  /** [⌈n / STEP_ROWS⌉] the longest norm at the places from step · STEP_ROWS on. */
-  ceilings: Float64Array;
   /** [n] CRC-32 of each row of rows.f32; empty where the rows are resident. */
   checksums: Uint32Array;
 }
@@ -187,7 +202,11 @@ export async function loadResident(
     await loadLongest(source, bytes(at.second, 4 * longest * dimension), order.subarray(0, longest), checksums);
   }
   const exact = { rows: n, long: longRows(n), fine: 0, coarse: longest }[held];
-  return { n, dimension, held, exact, at, kernel, basis, order, ceilings: ceilingsOf(terms), checksums };
+  const { buffer } = kernel.memory;
+  const [floats, doubles, words] = [new Float32Array(buffer), new Float64Array(buffer), new Uint32Array(buffer)];
+  doubles.set(basis.scales, at.scales / 8);
+  doubles.set(ceilingsOf(terms), at.ceilings / 8);
+  return { n, dimension, held, exact, at, kernel, floats, doubles, words, basis, order, checksums };
 }
 
 function fewAreLong(terms: Float32Array): boolean {
@@ -202,6 +221,7 @@ function fewAreLong(terms: Float32Array): boolean {
   return short <= SHORT_SHARE * all;
 }
 
+/** [⌈n / STEP_ROWS⌉] the longest norm at the places from step · STEP_ROWS on. */
 function ceilingsOf(terms: Float32Array): Float64Array {
   const n = terms.length / 4;
   const ceilings = new Float64Array(Math.ceil(n / STEP_ROWS));

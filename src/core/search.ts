@@ -143,7 +143,7 @@ export async function openTier(
     }
     checkFilter(n, filter);
     const k = Math.min(topK, n);
-    const prepared = gradients.map((gradient) => prepareQuery(resident.basis, gradient));
+    const prepared = gradients.map((gradient, slot) => prepareQuery(resident, gradient, slot));
     const asked = prepared.filter((query) => query !== null);
     const answered: SearchAnswer[] = [];
     // One part, unless the queries leave more candidates open than may be held at once.
@@ -168,7 +168,7 @@ export async function openTier(
     },
     async sumGroups(gradient, groups, count, filter) {
       checkFilter(n, filter);
-      return sumGroups(resident, prepareQuery(resident.basis, gradient), groups, count, filter ?? null);
+      return sumGroups(resident, prepareQuery(resident, gradient, 0), groups, count, filter ?? null);
     },
   };
 }

@@ -257,7 +257,7 @@ describe("loading", () => {
   test("closes the least recently used index for another", async () => {
     await publish("digits");
     await publish("words");
-    const { env: small, reads } = counted({ RESIDENT_BYTES: "500000" });
+    const { env: small, reads } = counted({ RESIDENT_BYTES: "600000" });
     for (const index of ["digits", "words", "digits"]) expect((await askUnder(small, index)).status).toBe(200);
     expect(reads.get(keyOf("digits", FILES.coarse))).toBe(2);
     expect(reads.get(keyOf("words", FILES.coarse))).toBe(1);

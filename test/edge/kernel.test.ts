@@ -1,15 +1,17 @@
 import { describe, expect, test } from "vitest";
 import { drawBasis, rotate } from "../../src/core/basis.ts";
+import { SLOT } from "../../src/core/kernel/kernel.ts";
 import { interleave, quantiseRow, strideOf } from "../../src/core/plane.ts";
-import { orderedDot, prepareQuery, writeQuery } from "../../src/core/query.ts";
+import { orderedDot } from "../../src/core/query.ts";
 import { random } from "../../src/core/random.ts";
 import { workerKernel } from "../../src/kernel.ts";
 
 describe("the kernel in workerd", () => {
   test("compiles and has its functions", () => {
-    const { memory, scan, refine, exact } = workerKernel().instantiate();
+    const { memory, ...functions } = workerKernel().instantiate();
     expect(memory.buffer.byteLength % 65536).toBe(0);
-    expect([scan, refine, exact].map((run) => typeof run)).toEqual(["function", "function", "function"]);
+    expect(Object.keys(functions).toSorted()).toEqual(["exact", "prepare", "refine", "scan", "sweep"]);
+    expect(Object.values(functions).every((run) => typeof run === "function")).toBe(true);
   });
 
   test("scans intervals that hold the truth", () => {
@@ -20,7 +22,8 @@ describe("the kernel in workerd", () => {
     const kernel = workerKernel().instantiate();
     kernel.memory.grow(1);
     const { buffer } = kernel.memory;
-    const at = { terms: 1024, codes: 2048, query: 8192, rows: 16384, pairs: 32768 };
+    const at = { terms: 1024, codes: 2048, slot: 8192, rows: 16384, pairs: 32768 };
+    const from = { values: 20480, scales: 24576, signs: 28672, rotated: 61440 };
     const terms = new DataView(buffer, at.terms);
     const values = Array.from({ length: n }, () => Float32Array.from({ length: R }, generator.normal));
     values.forEach((value, row) => {
@@ -34,30 +37,18 @@ describe("the kernel in workerd", () => {
       });
       terms.setInt32(16 * row + 12, codeSum, true);
     });
-    const query = prepareQuery(basis, Float32Array.from({ length: R }, generator.normal))!;
-    writeQuery(query.codes, new Uint8Array(buffer, at.query, 4 * stride), stride);
-    const { residualFactor, normFactor, highFactor, unit } = query;
-    const written = kernel.scan(
-      at.terms,
-      at.codes,
-      stride,
-      0,
-      n,
-      at.query,
-      residualFactor,
-      normFactor,
-      highFactor,
-      0,
-      0,
-      0,
-      at.rows,
-      at.pairs,
-    );
+    const gradient = Float32Array.from({ length: R }, generator.normal);
+    new Float32Array(buffer, from.values, R).set(gradient);
+    new Float64Array(buffer, from.scales, R).set(basis.scales);
+    new Int8Array(buffer, from.signs, basis.signs.length).set(basis.signs);
+    expect(kernel.prepare(from.values, from.scales, from.signs, R, stride, from.rotated, at.slot)).toBe(1);
+    const written = kernel.scan(at.terms, at.codes, stride, 0, n, at.slot, 0, 0, 0, at.rows, at.pairs);
     const rows = [...new Uint32Array(buffer, at.rows, written)];
     expect(rows.toSorted((one, other) => one - other)).toEqual([...values.keys()]);
     const pairs = new Float64Array(buffer, at.pairs, 2 * n);
+    const [unit] = new Float64Array(buffer, at.slot + SLOT.unit, 1);
     rows.forEach((row, index) => {
-      const truth = orderedDot(values[row], query.values) / unit;
+      const truth = orderedDot(values[row], gradient) / unit;
       expect(Math.abs(truth - pairs[2 * index])).toBeLessThanOrEqual(pairs[2 * index + 1]);
     });
   });

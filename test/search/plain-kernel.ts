@@ -1,8 +1,9 @@
 /** The kernel in plain TypeScript: what the compiled ones must compute. */
-import type { KernelExports } from "../../src/core/kernel/kernel.ts";
+import { type Basis, rotate } from "../../src/core/basis.ts";
+import { type KernelExports, MIDDLE, QUERY_LIMIT, QUERY_OFFSET, SLOT } from "../../src/core/kernel/kernel.ts";
 
-/** Kernel functions over a memory of their own. */
-export function plainKernel(): KernelExports {
+/** Kernel functions over a memory of their own; a slot's codes are int16. What `sweep` must find follows from `scan`. */
+export function plainKernel(): Omit<KernelExports, "prepare" | "sweep"> {
   let bytes = new Uint8Array(65536);
   const memory = {
     get buffer() {
@@ -22,24 +23,10 @@ export function plainKernel(): KernelExports {
   const u32 = (at: number, count: number) => new Uint32Array(bytes.buffer, at, count);
   return {
     memory,
-    scan(
-      terms,
-      codes,
-      stride,
-      first,
-      count,
-      query,
-      residualFactor,
-      normFactor,
-      _highFactor,
-      high,
-      low,
-      filter,
-      outRows,
-      outPairs,
-    ) {
-      const wide = new Int16Array(bytes.buffer, query + 2 * stride, stride);
-      const rows = u32(outRows, count);
+    scan(terms, codes, stride, first, count, slot, high, low, filter, outPlaces, outPairs) {
+      const wide = new Int16Array(bytes.buffer, slot + SLOT.codes, stride);
+      const [residualFactor, normFactor] = f64(slot + SLOT.residualFactor, 2);
+      const rows = u32(outPlaces, count);
       const pairs = f64(outPairs, 2 * count);
       let written = 0;
       for (let row = first; row < first + count; row++) {
@@ -72,7 +59,7 @@ export function plainKernel(): KernelExports {
     },
     exact(data, dimension, rows, count, query, out) {
       const list = u32(rows, count);
-      const values = f64(query, dimension);
+      const values = f32(query, dimension);
       const dots = f64(out, count);
       list.forEach((row, index) => {
         const entries = f32(data + 4 * dimension * row, dimension);
@@ -81,5 +68,27 @@ export function plainKernel(): KernelExports {
         dots[index] = sum;
       });
     },
+  };
+}
+
+/** The query as `prepare` must leave it. Throws where a value is not finite; null where the query is zero for every row. */
+export function plainQuery(basis: Basis, gradient: Float32Array) {
+  const balanced = Float64Array.from(gradient, (value, j) => value * basis.scales[j]);
+  const largest = balanced.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  if (largest === 0) return null;
+  const near = 2 ** Math.floor(Math.log2(largest));
+  const rotated = balanced.map((value) => value / near);
+  rotate(basis, rotated);
+  const step = rotated.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / QUERY_LIMIT;
+  const inUnits = rotated.map((value) => value / step);
+  const codes = Int16Array.from(inUnits, Math.round);
+  const norm = (of: (value: number, j: number) => number) => Math.hypot(...Array.from(inUnits, of));
+  return {
+    rotated: inUnits,
+    codes,
+    unit: step * near,
+    residualFactor: norm((value) => value),
+    normFactor: norm((value, j) => value - codes[j]),
+    highFactor: norm((_, j) => ((codes[j] + QUERY_OFFSET) & 127) - MIDDLE),
   };
 }

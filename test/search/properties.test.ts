@@ -117,7 +117,7 @@ async function intervalsHold(drawn: Case): Promise<void> {
   const index = await buildIndex(rows, drawn.R, meanSquare);
   try {
     const resident = await loadResident(index.manifest, index.source, kernels.get(drawn.kernel)!, "fine");
-    const query = prepareQuery(resident.basis, gradient);
+    const query = prepareQuery(resident, gradient, 0);
     if (query === null) return;
     const truths = bruteForceDots(rows, gradient);
     scanAll(resident, query, null, (part) => {

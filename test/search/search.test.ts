@@ -19,7 +19,7 @@ const rows = normal(n * R);
 describe.each([
   ["the rows resident", 1e9, "rows"],
   ["the fine plane resident", 5e6, "fine"],
-  ["only the coarse plane resident", 3.6e6, "coarse"],
+  ["only the coarse plane resident", 3.8e6, "coarse"],
 ] as const)("a search with %s", (_, budget, tier) => {
   let index: BuiltIndex;
   let searcher: Searcher;
@@ -180,7 +180,7 @@ test.each([
 test("a batch that leaves more candidates open than may be held is answered in parts, and alike", async () => {
   const index = await buildIndex(rows, R);
   const resident = await loadResident(index.manifest, index.source, loadKernel(), "coarse");
-  const queries = Array.from({ length: 9 }, () => prepareQuery(resident.basis, normal(R))!);
+  const queries = Array.from({ length: 9 }, (_, slot) => prepareQuery(resident, normal(R), slot)!);
   const whole = scan(resident, queries, 50, null);
   expect(whole).toHaveLength(9);
   const part = scan(resident, queries, 50, null, 1000);

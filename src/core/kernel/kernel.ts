@@ -18,17 +18,60 @@ export interface Sha256 {
   finish(): string | Promise<string>;
 }
 
-/** Addresses are bytes from the start of `memory`, all multiples of 16; little-endian. */
+/**
+ * Addresses are bytes from the start of `memory`, all multiples of 16; little-endian. A query lies in a slot: SLOT says where in it.
+ * Dots are in the query's own unit: q·p = unit · dot.
+ */
 export interface KernelExports {
   memory: { readonly buffer: ArrayBufferLike; grow(pages: number): number };
   /**
-   * Scans coarse rows first … first + count − 1 (`first` a multiple of 8) against the query that writeQuery laid out at `query`,
-   * and writes those that may matter. With
+   * Balances, rotates and quantises the query at `values` (float32 [dimension]) into `slot`: unit, factors, codes; and into `rotated`
+   * (float64 [stride], zeros behind the dimension): T q̃ / unit, coordinates in −8191 … 8191. `scales`: float64 [dimension], `signs`: i8,
+   * both of the basis. With `residual` and `norm` as coarse.bin and fine.bin hold them (FORMAT.md proves it),
+   *   |dot of the scan − truth|                  ≤ residualFactor · residual     + normFactor · norm
+   *   |dot of the scan + dot of refine − truth|  ≤ residualFactor · fineResidual + normFactor · norm
+   * where the truth is the float64 dot product of the float32 values, summed in order, divided by the unit.
+   * Returns 1; or 0 where the query is orthogonal to every row by its zeros, 2 where a value is not finite, and the slot is of no use.
+   */
+  prepare(
+    values: number,
+    scales: number,
+    signs: number,
+    dimension: number,
+    stride: number,
+    rotated: number,
+    slot: number,
+  ): number;
+  /**
+   * Scans on from the slot's place, a multiple of 8, up to the place `until`, also one or the end n, and stops before where `room` for
+   * entries is short, or where no place ahead can matter: `ceilings` (float64, one for each 64 places) has the longest norm from there on.
+   * Keeps the k largest of dot − width and of −(dot + width) above zero in `heaps` (2 k float64 for this slot), and the slot's bounds
+   * by them; with k = 0 the bounds stay as they are. Written are the entries that reach both ends' bounds, as `scan` writes them; those of earlier calls
+   * may by now be excluded. Returns their number.
+   */
+  sweep(
+    slot: number,
+    until: number,
+    n: number,
+    k: number,
+    heaps: number,
+    ceilings: number,
+    terms: number,
+    codes: number,
+    stride: number,
+    filter: number,
+    outPlaces: number,
+    outPairs: number,
+    room: number,
+  ): number;
+  /**
+   * Scans coarse rows first … first + count − 1 (`first` a multiple of 8) against the query in `slot`, and writes those that may
+   * matter. With
    *   dot = scale · Σ_j code_j · query_j,   width = residualFactor · residual + normFactor · norm,
    * a row may matter if dot + width > 0 and ≥ high, or dot − width < 0 and ≤ low. A kernel may first look at the query's high
    * plane alone, highFactor · norm wider, and leave out what already that excludes.
    * `terms` and `codes`: the arrays of coarse.bin. Where `filter` ≠ 0, only rows whose bit is set in the bitmap there take part
-   * (row 0 is bit 0 of byte 0). Written are u32 rows at `outRows` and f64 (dot, width) at `outPairs`, with room for `count` each,
+   * (row 0 is bit 0 of byte 0). Written are u32 places at `outPlaces` and f64 (dot, width) at `outPairs`, with room for `count` each,
    * in no particular order. Returns the number written.
    */
   scan(
@@ -37,14 +80,11 @@ export interface KernelExports {
     stride: number,
     first: number,
     count: number,
-    query: number,
-    residualFactor: number,
-    normFactor: number,
-    highFactor: number,
+    slot: number,
     high: number,
     low: number,
     filter: number,
-    outRows: number,
+    outPlaces: number,
     outPairs: number,
   ): number;
   /**
@@ -52,7 +92,10 @@ export interface KernelExports {
    * `query`, written as f64 to `out`. `terms` and `codes`: the arrays of fine.bin.
    */
   refine(terms: number, codes: number, stride: number, rows: number, count: number, query: number, out: number): void;
-  /** For each of `count` rows (u32 at `rows`): Σ_j row_j · query_j in float64, j ascending; rows float32 [n][dimension], query float64. */
+  /**
+   * For each of `count` rows (u32 at `rows`): Σ_j row_j · query_j in float64, j ascending; rows float32 [n][dimension], query float32.
+   * `out`: room for `count` float64, rounded up to whole eights.
+   */
   exact(data: number, dimension: number, rows: number, count: number, query: number, out: number): void;
 }
 
@@ -62,5 +105,22 @@ export const QUERY_OFFSET = 8192;
 /** What stands for `low` where the high plane is used alone. */
 export const MIDDLE = 63.5;
 
-/** Bytes of a query at its address: high plane u8 [stride], low plane u8 [stride], int16 [stride]. */
-export const queryBytes = (stride: number): number => 4 * stride;
+/** Offsets in a slot. Codes: high plane u8 [stride], low plane u8 [stride] for relaxed SIMD, int16 [stride] otherwise. */
+export const SLOT = {
+  /** f64 each. */
+  unit: 0,
+  residualFactor: 8,
+  normFactor: 16,
+  highFactor: 24,
+  /** f64: the k-th largest dot − width, and the k-th largest −(dot + width); 0 before there are k above 0. */
+  high: 32,
+  low: 40,
+  /** u32: the next place to scan, how many values each heap has, and whether a place ahead may still matter. */
+  place: 48,
+  highCount: 52,
+  lowCount: 56,
+  open: 60,
+  codes: 64,
+} as const;
+
+export const slotBytes = (stride: number): number => SLOT.codes + 2 * stride;

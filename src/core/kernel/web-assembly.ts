@@ -1,6 +1,8 @@
 /** The part of the WebAssembly interface that this code needs; Node, Workers and browsers all have it. */
 import type { KernelExports } from "./kernel.ts";
 
+const NAMES = ["memory", "prepare", "sweep", "scan", "refine", "exact"];
+
 /** An instance's exports as the host sees them: nothing is known of them. */
 interface Instance {
   readonly exports: object;
@@ -13,12 +15,12 @@ export function kernelExports(instance: Instance): KernelExports {
   const { exports } = instance;
   if (!isKernel(exports)) {
     throw new TypeError(
-      `kernel: expected exports memory, scan, refine and exact, got ${Object.keys(exports).join(", ")}; run npm run kernel`,
+      `kernel: expected exports ${NAMES.join(", ")}, got ${Object.keys(exports).join(", ")}; run npm run kernel`,
     );
   }
   return exports;
 }
 
 function isKernel(exports: object): exports is KernelExports {
-  return ["memory", "scan", "refine", "exact"].every((name) => name in exports);
+  return NAMES.every((name) => name in exports);
 }

@@ -43,7 +43,7 @@ export function reach(dot: v128, width: v128, high: f64, low: f64): u32 {
 export function keep(
   terms: usize, row: u32, mask: u32, sums01: v128, sums23: v128,
   residualFactor: f64, normFactor: f64, high: f64, low: f64,
-  written: u32, outRows: usize, outPairs: usize,
+  written: u32, outPlaces: usize, outPairs: usize,
 ): u32 {
   const a = v128.load(terms);
   const b = v128.load(terms, 16);
@@ -56,24 +56,25 @@ export function keep(
   const found = (reach(dot01, width01, high, low) | (reach(dot23, width23, high, low) << 2)) & mask;
   if (found == 0) return written;
   if (found & 1) {
-    written = put(row, f64x2.extract_lane(dot01, 0), f64x2.extract_lane(width01, 0), written, outRows, outPairs);
+    written = put(row, f64x2.extract_lane(dot01, 0), f64x2.extract_lane(width01, 0), written, outPlaces, outPairs);
   }
   if (found & 2) {
-    written = put(row + 1, f64x2.extract_lane(dot01, 1), f64x2.extract_lane(width01, 1), written, outRows, outPairs);
+    written = put(row + 1, f64x2.extract_lane(dot01, 1), f64x2.extract_lane(width01, 1), written, outPlaces, outPairs);
   }
   if (found & 4) {
-    written = put(row + 2, f64x2.extract_lane(dot23, 0), f64x2.extract_lane(width23, 0), written, outRows, outPairs);
+    written = put(row + 2, f64x2.extract_lane(dot23, 0), f64x2.extract_lane(width23, 0), written, outPlaces, outPairs);
   }
   if (found & 8) {
-    written = put(row + 3, f64x2.extract_lane(dot23, 1), f64x2.extract_lane(width23, 1), written, outRows, outPairs);
+    written = put(row + 3, f64x2.extract_lane(dot23, 1), f64x2.extract_lane(width23, 1), written, outPlaces, outPairs);
   }
   return written;
 }
 
+/** Writes a row with its dot and width; returns how many are written by now. */
 // @ts-ignore: decorator
 @inline
-function put(row: u32, dot: f64, width: f64, written: u32, outRows: usize, outPairs: usize): u32 {
-  store<u32>(outRows + 4 * written, row);
+export function put(row: u32, dot: f64, width: f64, written: u32, outPlaces: usize, outPairs: usize): u32 {
+  store<u32>(outPlaces + 4 * written, row);
   store<f64>(outPairs + 16 * written, dot);
   store<f64>(outPairs + 16 * written, width, 8);
   return written + 1;

@@ -32,29 +32,72 @@ function sum(codes: usize, stride: usize, query: usize): f64 {
   return f64x2.extract_lane(all, 0) + f64x2.extract_lane(all, 1);
 }
 
-/** Four rows at a time, each summed in order: the order is part of what an influence is. */
+/** Eight rows at a time, two in a vector, each summed in order: the order is part of what an influence is. */
 export function exact(data: usize, dimension: usize, rows: usize, count: u32, query: usize, out: usize): void {
   const rowBytes = dimension << 2;
-  for (let index: u32 = 0; index < count; index += 4) {
-    let p0 = data + rowBytes * load<u32>(rows + 4 * index);
-    let p1 = data + rowBytes * load<u32>(rows + 4 * min(index + 1, count - 1));
-    let p2 = data + rowBytes * load<u32>(rows + 4 * min(index + 2, count - 1));
-    let p3 = data + rowBytes * load<u32>(rows + 4 * min(index + 3, count - 1));
-    let a: f64 = 0;
-    let b: f64 = 0;
-    let c: f64 = 0;
-    let d: f64 = 0;
-    for (let at = query, stop = query + 2 * rowBytes; at < stop; at += 8, p0 += 4, p1 += 4, p2 += 4, p3 += 4) {
-      const q = load<f64>(at);
-      a += <f64>load<f32>(p0) * q;
-      b += <f64>load<f32>(p1) * q;
-      c += <f64>load<f32>(p2) * q;
-      d += <f64>load<f32>(p3) * q;
+  const whole = rowBytes & ~15;
+  for (let index: u32 = 0; index < count; index += 8) {
+    const p0 = rowAt(data, rowBytes, rows, index, count);
+    const p1 = rowAt(data, rowBytes, rows, index + 1, count);
+    const p2 = rowAt(data, rowBytes, rows, index + 2, count);
+    const p3 = rowAt(data, rowBytes, rows, index + 3, count);
+    const p4 = rowAt(data, rowBytes, rows, index + 4, count);
+    const p5 = rowAt(data, rowBytes, rows, index + 5, count);
+    const p6 = rowAt(data, rowBytes, rows, index + 6, count);
+    const p7 = rowAt(data, rowBytes, rows, index + 7, count);
+    let a = f64x2.splat(0);
+    let b = f64x2.splat(0);
+    let c = f64x2.splat(0);
+    let d = f64x2.splat(0);
+    let at: usize = 0;
+    for (; at < whole; at += 16) {
+      const q = v128.load(query + at);
+      const q0 = f64x2.promote_low_f32x4(v128.shuffle<f32>(q, q, 0, 0, 0, 0));
+      const q1 = f64x2.promote_low_f32x4(v128.shuffle<f32>(q, q, 1, 1, 1, 1));
+      const q2 = f64x2.promote_low_f32x4(v128.shuffle<f32>(q, q, 2, 2, 2, 2));
+      const q3 = f64x2.promote_low_f32x4(v128.shuffle<f32>(q, q, 3, 3, 3, 3));
+      a = addFour(a, v128.load(p0 + at), v128.load(p1 + at), q0, q1, q2, q3);
+      b = addFour(b, v128.load(p2 + at), v128.load(p3 + at), q0, q1, q2, q3);
+      c = addFour(c, v128.load(p4 + at), v128.load(p5 + at), q0, q1, q2, q3);
+      d = addFour(d, v128.load(p6 + at), v128.load(p7 + at), q0, q1, q2, q3);
     }
+    for (; at < rowBytes; at += 4) {
+      const q = f64x2.splat(<f64>load<f32>(query + at));
+      a = f64x2.add(a, f64x2.mul(two(p0 + at, p1 + at), q));
+      b = f64x2.add(b, f64x2.mul(two(p2 + at, p3 + at), q));
+      c = f64x2.add(c, f64x2.mul(two(p4 + at, p5 + at), q));
+      d = f64x2.add(d, f64x2.mul(two(p6 + at, p7 + at), q));
+    }
+    // Past the end there is room: `out` holds whole eights.
     const to = out + 8 * index;
-    store<f64>(to, a);
-    if (index + 1 < count) store<f64>(to, b, 8);
-    if (index + 2 < count) store<f64>(to, c, 16);
-    if (index + 3 < count) store<f64>(to, d, 24);
+    v128.store(to, a);
+    v128.store(to, b, 16);
+    v128.store(to, c, 32);
+    v128.store(to, d, 48);
   }
+}
+
+/** Where a listed row begins; past the list's end, its last row. */
+// @ts-ignore: decorator
+@inline
+function rowAt(data: usize, rowBytes: usize, rows: usize, index: u32, count: u32): usize {
+  return data + rowBytes * <usize>load<u32>(rows + 4 * min(index, count - 1));
+}
+
+/** Adds the products of four coordinates of two rows, one coordinate after another. */
+// @ts-ignore: decorator
+@inline
+function addFour(sums: v128, one: v128, other: v128, q0: v128, q1: v128, q2: v128, q3: v128): v128 {
+  const front = v128.shuffle<f32>(one, other, 0, 4, 1, 5);
+  const back = v128.shuffle<f32>(one, other, 2, 6, 3, 7);
+  sums = f64x2.add(sums, f64x2.mul(f64x2.promote_low_f32x4(front), q0));
+  sums = f64x2.add(sums, f64x2.mul(f64x2.promote_low_f32x4(v128.shuffle<f32>(front, front, 2, 3, 2, 3)), q1));
+  sums = f64x2.add(sums, f64x2.mul(f64x2.promote_low_f32x4(back), q2));
+  return f64x2.add(sums, f64x2.mul(f64x2.promote_low_f32x4(v128.shuffle<f32>(back, back, 2, 3, 2, 3)), q3));
+}
+
+// @ts-ignore: decorator
+@inline
+function two(one: usize, other: usize): v128 {
+  return f64x2.replace_lane(f64x2.splat(<f64>load<f32>(one)), 1, <f64>load<f32>(other));
 }

@@ -3,18 +3,21 @@
  * some processors), so the query comes as two planes of seven bits: Q = 128 h + l − 8192 and Σ c·Q = 128 Σ c·h + Σ c·l − 8192 Σ c.
  * The high plane alone, with 63.5 for l, already excludes most rows; the low plane is multiplied only where it does not.
  */
-import { convertHigh, keep, participants, sumLanes, TERMS } from "./candidates";
-export { exact, refine } from "./rescore";
+import { participants, put, sumLanes, TERMS } from "./candidates";
+import { CODES, HIGH_FACTOR, NORM_FACTOR, RESIDUAL_FACTOR } from "./slot";
 
 /**
  * See KernelExports.scan in ../kernel.ts. Two groups of four rows are multiplied at once, half the rows apart: two streams of
  * memory are read faster than one.
  */
 export function scan(
-  terms: usize, codes: usize, stride: usize, first: u32, count: u32, query: usize,
-  residualFactor: f64, normFactor: f64, highFactor: f64, high: f64, low: f64,
-  filter: usize, outRows: usize, outPairs: usize,
+  terms: usize, codes: usize, stride: usize, first: u32, count: u32, slot: usize,
+  high: f64, low: f64, filter: usize, outPlaces: usize, outPairs: usize,
 ): u32 {
+  const query = slot + CODES;
+  const residualFactor = load<f64>(slot, RESIDUAL_FACTOR);
+  const normFactor = load<f64>(slot, NORM_FACTOR);
+  const highFactor = load<f64>(slot, HIGH_FACTOR);
   const end = first + count;
   const middle = first + (((count + 7) >> 3) << 2);
   const one = ones(stride);
@@ -55,7 +58,7 @@ export function scan(
     if (left != 0) {
       written = settle(
         terms + TERMS * row, codes + stride * row, stride, row, left, query + stride, highs,
-        residualFactor, normFactor, high, low, written, outRows, outPairs,
+        residualFactor, normFactor, high, low, written, outPlaces, outPairs,
       );
     }
     const otherHighs = sumLanes(e, f, g, h);
@@ -63,7 +66,7 @@ export function scan(
     if (otherLeft != 0) {
       written = settle(
         terms + TERMS * other, codes + stride * other, stride, other, otherLeft, query + stride, otherHighs,
-        residualFactor, normFactor, high, low, written, outRows, outPairs,
+        residualFactor, normFactor, high, low, written, outPlaces, outPairs,
       );
     }
   }
@@ -123,39 +126,39 @@ function found(at: usize, highs: v128, residuals: v128, norms: v128, least: v128
   return i32x4.bitmask(v128.or(f32x4.ge(f32x4.add(dot, width), least), f32x4.le(f32x4.sub(dot, width), most)));
 }
 
-/** 128 · highs − offset · Σ code of two rows, exact in float64. */
-// @ts-ignore: decorator
-@inline
-function combine(highs: v128, a: v128, b: v128, offset: f64): v128 {
-  const sums = f64x2.convert_low_i32x4_s(v128.shuffle<i32>(a, b, 3, 7, 3, 7));
-  return f64x2.sub(f64x2.mul(f64x2.splat(128), highs), f64x2.mul(f64x2.splat(offset), sums));
-}
-
-/** Adds the low plane for a group of four rows, and writes those in `mask` that reach a bound; |Σ| ≤ 127² R < 2³¹ for R ≤ 2¹⁷. */
+/** Adds the low plane for those in `mask` of a group of four rows, and writes what reaches a bound; |Σ| ≤ 127² R < 2³¹ for R ≤ 2¹⁷. */
 function settle(
   at: usize, group: usize, stride: usize, row: u32, mask: u32, plane: usize, highs: v128,
   residualFactor: f64, normFactor: f64, high: f64, low: f64,
-  written: u32, outRows: usize, outPairs: usize,
+  written: u32, outPlaces: usize, outPairs: usize,
 ): u32 {
-  let a = i32x4.splat(0);
-  let b = i32x4.splat(0);
-  let c = i32x4.splat(0);
-  let d = i32x4.splat(0);
-  let p = group;
   const one = ones(stride);
-  for (let q = plane, stop = plane + stride; q < stop; q += 16, p += 64) {
-    const seven = v128.load(q);
-    a = plus(a, v128.load(p), seven, one);
-    b = plus(b, v128.load(p, 16), seven, one);
-    c = plus(c, v128.load(p, 32), seven, one);
-    d = plus(d, v128.load(p, 48), seven, one);
+  for (; mask != 0; mask &= mask - 1) {
+    const lane = ctz(mask);
+    let sums = i32x4.splat(0);
+    for (let q = plane, stop = plane + stride, p = group + 16 * lane; q < stop; q += 16, p += 64) {
+      sums = plus(sums, v128.load(p), v128.load(q), one);
+    }
+    const lows = i32x4.extract_lane(sums, 0) + i32x4.extract_lane(sums, 1) +
+      i32x4.extract_lane(sums, 2) + i32x4.extract_lane(sums, 3);
+    const terms = at + TERMS * lane;
+    const scale = <f64>load<f32>(terms);
+    // 128 h + l − 8192, exact in float64.
+    const dot = scale * (128 * <f64>laneOf(highs, lane) + <f64>lows - 8192 * <f64>load<i32>(terms, 12));
+    const width = residualFactor * <f64>load<f32>(terms, 8) + normFactor * <f64>load<f32>(terms, 4);
+    const above = dot + width;
+    const below = dot - width;
+    if ((above > 0 && above >= high) || (below < 0 && below <= low)) {
+      written = put(row + lane, dot, width, written, outPlaces, outPairs);
+    }
   }
-  const lows = sumLanes(a, b, c, d);
-  const high01 = combine(f64x2.convert_low_i32x4_s(highs), v128.load(at), v128.load(at, 16), 8192);
-  const high23 = combine(convertHigh(highs), v128.load(at, 32), v128.load(at, 48), 8192);
-  return keep(
-    at, row, mask,
-    f64x2.add(high01, f64x2.convert_low_i32x4_s(lows)), f64x2.add(high23, convertHigh(lows)),
-    residualFactor, normFactor, high, low, written, outRows, outPairs,
-  );
+  return written;
+}
+
+// @ts-ignore: decorator
+@inline
+function laneOf(four: v128, lane: u32): i32 {
+  if (lane == 0) return i32x4.extract_lane(four, 0);
+  if (lane == 1) return i32x4.extract_lane(four, 1);
+  return lane == 2 ? i32x4.extract_lane(four, 2) : i32x4.extract_lane(four, 3);
 }

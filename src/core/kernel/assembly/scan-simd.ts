@@ -1,22 +1,23 @@
 /** The scan in standard SIMD: int8 rows against the int16 query, both widened to 16 bits and multiplied in pairs. */
 import { convertHigh, keep, participants, sumLanes, TERMS } from "./candidates";
-export { exact, refine } from "./rescore";
+import { CODES, NORM_FACTOR, RESIDUAL_FACTOR } from "./slot";
 
 /** Coordinates after which 32-bit sums are emptied: 127 · 8191 · 2048 < 2³¹. */
 const SEGMENT: usize = 2048;
 
 /**
  * See KernelExports.scan in ../kernel.ts. Two groups of four rows are multiplied at once, half the rows apart: two streams of
- * memory are read faster than one. This kernel has no use for `highFactor`.
+ * memory are read faster than one. It multiplies whole queries only.
  */
 export function scan(
-  terms: usize, codes: usize, stride: usize, first: u32, count: u32, query: usize,
-  residualFactor: f64, normFactor: f64, highFactor: f64, high: f64, low: f64,
-  filter: usize, outRows: usize, outPairs: usize,
+  terms: usize, codes: usize, stride: usize, first: u32, count: u32, slot: usize,
+  high: f64, low: f64, filter: usize, outPlaces: usize, outPairs: usize,
 ): u32 {
+  const wide = slot + CODES;
+  const residualFactor = load<f64>(slot, RESIDUAL_FACTOR);
+  const normFactor = load<f64>(slot, NORM_FACTOR);
   const end = first + count;
   const middle = first + (((count + 7) >> 3) << 2);
-  const wide = query + 2 * stride;
   let written: u32 = 0;
   for (let row = first, other = middle; row < middle; row += 4, other += 4) {
     const mask = participants(row, end, filter);
@@ -59,12 +60,12 @@ export function scan(
     }
     written = keep(
       terms + TERMS * row, row, mask, sums01, sums23,
-      residualFactor, normFactor, high, low, written, outRows, outPairs,
+      residualFactor, normFactor, high, low, written, outPlaces, outPairs,
     );
     if (otherMask == 0) continue;
     written = keep(
       terms + TERMS * other, other, otherMask, sums45, sums67,
-      residualFactor, normFactor, high, low, written, outRows, outPairs,
+      residualFactor, normFactor, high, low, written, outPlaces, outPairs,
     );
   }
   return written;
