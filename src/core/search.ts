@@ -8,13 +8,9 @@ import { fitting, type Held, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Res
 import { type RowPlace, RowReader } from "./row-reader.ts";
 import { exactDots, narrow, type Scanned, scan } from "./scan.ts";
 import type { IndexSource } from "./source.ts";
-import { best, type Candidates, keepReaching, kthLargest, prune } from "./topk.ts";
+import { best, type Candidates, keepReaching, kthLargest, type Neighbour, prune } from "./topk.ts";
 
-/** One training example and its signed influence on the query's loss (eq. 4): − g̃_q · p_row. */
-export interface Neighbour {
-  row: number;
-  influence: number;
-}
+export type { Neighbour } from "./topk.ts";
 
 export interface SearchAnswer {
   /** Rows of negative influence, most negative first; ties by row. At most topK. */
@@ -116,11 +112,10 @@ export async function openTier(
     const [refine, read] = [refined - started, kernel.now() - refined].map((time) => time / scans.length);
     return certified.map(({ truths: { places, dots }, fetched }, at): SearchAnswer => {
       const rows = places.map((place) => resident.order[place]);
-      const neighbours = (sign: 1 | -1) => best(rows, dots, k, sign).map(({ row, dot }) => ({ row, influence: -dot }));
       const { candidates, scanned } = scans[at].scanned;
       return {
-        helpful: neighbours(1),
-        harmful: neighbours(-1),
+        helpful: best(rows, dots, k, 1),
+        harmful: best(rows, dots, k, -1),
         exact: true,
         recall: 1,
         scanned,

@@ -1,5 +1,11 @@
 /** Selecting the k best of both ends, from intervals and from truths. */
 
+/** One training example and its signed influence on the query's loss (eq. 4): − g̃_q · p_row. */
+export interface Neighbour {
+  row: number;
+  influence: number;
+}
+
 /** The best rows of one end so far: `bound` is the k-th largest value offered, or `floor` while fewer than k exceed it. */
 export interface Best {
   readonly bound: number;
@@ -88,16 +94,13 @@ export function prune(candidates: Candidates, k: number): Candidates {
   return keepReaching(candidates, high.bound, -low.bound);
 }
 
-/** The rows of the k largest `sign · dot` above zero, largest first, ties by row. */
-export function best(
-  rows: readonly number[],
-  dots: ArrayLike<number>,
-  k: number,
-  sign: 1 | -1,
-): { row: number; dot: number }[] {
-  const found: { row: number; dot: number }[] = [];
+/** The k rows of the largest `sign · dot` above zero, largest first, ties by row. */
+export function best(rows: readonly number[], dots: ArrayLike<number>, k: number, sign: 1 | -1): Neighbour[] {
+  const found: Neighbour[] = [];
   for (let index = 0; index < rows.length; index++) {
-    if (sign * dots[index] > 0) found.push({ row: rows[index], dot: dots[index] });
+    if (sign * dots[index] > 0) found.push({ row: rows[index], influence: -dots[index] });
   }
-  return found.sort((a, b) => sign * (b.dot - a.dot) || a.row - b.row).slice(0, k);
+  found.sort((a, b) => sign * (a.influence - b.influence) || a.row - b.row);
+  if (found.length > k) found.length = k;
+  return found;
 }

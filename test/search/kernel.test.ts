@@ -6,7 +6,14 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { KERNEL_FILES, type KernelFile, loadKernel } from "../../offline/serve/kernel.ts";
 import { type Basis, DROPPED, drawBasis } from "../../src/core/basis.ts";
-import { type KernelExports, MIDDLE, QUERY_OFFSET, SLOT, slotBytes } from "../../src/core/kernel/kernel.ts";
+import {
+  type KernelExports,
+  MIDDLE,
+  QUERY_LIMIT,
+  QUERY_OFFSET,
+  SLOT,
+  slotBytes,
+} from "../../src/core/kernel/kernel.ts";
 import { interleave, strideOf } from "../../src/core/plane.ts";
 import { random } from "../../src/core/random.ts";
 import { type Candidates, keepReaching, prune } from "../../src/core/topk.ts";
@@ -151,7 +158,7 @@ function sweepWith(kernel: KernelExports, relaxed: boolean, k: number) {
     for (let step = 0; 64 * step <= row; step++)
       ceilings[step] = Math.max(ceilings[step], Math.fround(norm) * (1 + 1e-6));
   }
-  const query = Int16Array.from({ length: R }, () => generator.below(2 * 8191 + 1) - 8191);
+  const query = Int16Array.from({ length: R }, () => generator.below(2 * QUERY_LIMIT + 1) - QUERY_LIMIT);
   laySlot(buffer, at.slot, query, relaxed, Math.hypot(...query));
   new Uint32Array(buffer, at.slot + SLOT.open, 1)[0] = 1;
   const place = new Uint32Array(buffer, at.slot + SLOT.place, 1);
@@ -212,7 +219,7 @@ function scanWith(kernel: Pick<KernelExports, "memory" | "scan">, R: number, n: 
   const { buffer } = kernel.memory;
   const terms = new DataView(buffer, at.terms);
   const codes = new Int8Array(stride);
-  const query = Int16Array.from({ length: R }, () => generator.below(2 * 8191 + 1) - 8191);
+  const query = Int16Array.from({ length: R }, () => generator.below(2 * QUERY_LIMIT + 1) - QUERY_LIMIT);
   const length = query.reduce((sum, code) => sum + code ** 2, 0);
   for (let row = 0; row < n; row++) {
     let sum = 0;

@@ -26,7 +26,7 @@ export interface KernelExports {
   memory: { readonly buffer: ArrayBufferLike; grow(pages: number): number };
   /**
    * Balances, rotates and quantises the query at `values` (float32 [dimension]) into `slot`: unit, factors, codes; and into `rotated`
-   * (float64 [stride], zeros behind the dimension): T q̃ / unit, coordinates in −8191 … 8191. `scales`: float64 [dimension], `signs`: i8,
+   * (float64 [stride], zeros behind the dimension): T q̃ / unit, coordinates in −4095 … 4095. `scales`: float64 [dimension], `signs`: i8,
    * both of the basis. With `residual` and `norm` as coarse.bin and fine.bin hold them (FORMAT.md proves it),
    *   |dot of the scan − truth|                  ≤ residualFactor · residual     + normFactor · norm
    *   |dot of the scan + dot of refine − truth|  ≤ residualFactor · fineResidual + normFactor · norm
@@ -99,9 +99,9 @@ export interface KernelExports {
   exact(data: number, dimension: number, rows: number, count: number, query: number, out: number): void;
 }
 
-/** The query's integer coordinates are in −QUERY_LIMIT … QUERY_LIMIT: 128 · high + low − QUERY_OFFSET, 0 ≤ high, low ≤ 127. */
-export const QUERY_LIMIT = 8191;
-export const QUERY_OFFSET = 8192;
+/** The query's integer coordinates are in −QUERY_LIMIT … QUERY_LIMIT: 128 · high + low − QUERY_OFFSET, 0 ≤ high ≤ 63, 0 ≤ low ≤ 127. */
+export const QUERY_LIMIT = 4095;
+export const QUERY_OFFSET = 4096;
 /** What stands for `low` where the high plane is used alone. */
 export const MIDDLE = 63.5;
 

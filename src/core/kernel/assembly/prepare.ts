@@ -2,8 +2,8 @@
 import { CODES, HIGH_FACTOR, NORM_FACTOR, RESIDUAL_FACTOR, UNIT } from "./slot";
 
 /** The integer coordinates' limit, and what makes them positive: 128 · high + low = integer + OFFSET. */
-const LIMIT: f64 = 8191;
-const OFFSET: i32 = 8192;
+const LIMIT: f64 = 4095;
+const OFFSET: i32 = 4096;
 /** What stands for `low` where the high plane is used alone. */
 const MIDDLE: f64 = 63.5;
 

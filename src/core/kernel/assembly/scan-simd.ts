@@ -2,7 +2,7 @@
 import { convertHigh, keep, participants, sumLanes, TERMS } from "./candidates";
 import { CODES, NORM_FACTOR, RESIDUAL_FACTOR } from "./slot";
 
-/** Coordinates after which 32-bit sums are emptied: 127 · 8191 · 2048 < 2³¹. */
+/** Coordinates after which 32-bit sums are emptied: 127 · 4095 · 2048 < 2³¹. */
 const SEGMENT: usize = 2048;
 
 /**
