@@ -33,7 +33,7 @@ export const groups = new Hono<Environment>().post(
   validated("param", indexParameters),
   validated("query", groupsParameters),
   async (c) => {
-    const watch = stopwatch();
+    const watch = stopwatch(c.req.valid("query").timing);
     const given = await readQuestion(c, groupsRequest);
     const column = "raw" in given ? c.req.valid("query").column : given.value.column;
     if (column === undefined) {
@@ -42,17 +42,17 @@ export const groups = new Hono<Environment>().post(
         "column: expected a name in the query string, got none; add ?column=label.",
       );
     }
-    watch.lap("body");
+    watch?.lap("body");
     const index = await openIndex(hostOf(c), c.req.valid("param").index);
-    watch.lap("load");
+    watch?.lap("load");
     const asked = "raw" in given ? { raw: given.raw, count: 1 } : oneOf(given.value.gradient, given.value.query);
     const { gradients, stored } = await gradientsOf(index, asked);
     const filter = "raw" in given ? undefined : given.value.filter;
     const bitmap = filter && bitmapOf(index, filter);
     const { values, groups } = groupsOf(index, column);
-    watch.lap("query");
+    watch?.lap("query");
     const { sum, count, error } = await index.searcher.sumGroups(gradients[0], groups, values.length, bitmap);
-    watch.lap("scan");
+    watch?.lap("scan");
     const summed: Group[] = values
       .map((value, group) => ({
         value,
@@ -71,6 +71,6 @@ export const groups = new Hono<Environment>().post(
       rows: count.reduce((all, some) => all + some, 0),
       groups: summed,
     };
-    return answer(c, result, { "Server-Timing": watch.header(), "Cache-Control": "no-store" });
+    return answer(c, result, { ...watch?.headers(), "Cache-Control": "no-store" });
   },
 );

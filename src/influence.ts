@@ -1,15 +1,16 @@
 /** The question itself: which training examples moved the loss on this input, or on each of a batch, and which way. */
 import { type Context, Hono } from "hono";
+import type * as z from "zod";
 import { answerEither, FLOAT32_TYPE, JSON_TYPE, MAX_BODY, MSGPACK_TYPE } from "./body.ts";
 import { bitmapOf } from "./columns.ts";
 import type { Neighbour, SearchAnswer } from "./core/search.ts";
 import { answers, checked, queryParameters, requestBody, validated } from "./describe.ts";
 import { type Environment, hostOf } from "./environment.ts";
-import { openIndex } from "./isolate.ts";
+import { isOpen, openIndex } from "./isolate.ts";
 import type { OpenIndex } from "./open-index.ts";
 import { Problem } from "./problem.ts";
 import { gradientsOf, oneOf, type Queries, readQuestion } from "./question.ts";
-import { exampleText } from "./row-text.ts";
+import { exampleTexts } from "./row-text.ts";
 import { describeRow } from "./rows.ts";
 import {
   DEFAULT_TOP_K,
@@ -58,19 +59,24 @@ export const influenceDescription = new Hono().post(
 );
 
 export const influence = new Hono<Environment>().post(PATH, async (c) => {
-  const watch = stopwatch();
-  const { index: named } = checked(indexParameters, { index: c.req.param("index") });
-  const { queries, batch, topK, filter } = await read(c, checked(influenceParameters, queryParameters(c)));
-  watch.lap("body");
+  const parameters: z.infer<typeof influenceParameters> = c.req.url.includes("?")
+    ? checked(influenceParameters, queryParameters(c))
+    : {};
+  const watch = stopwatch(parameters.timing);
+  const named = c.req.param("index");
+  // The name of an open index has been checked.
+  if (!isOpen(named)) checked(indexParameters, { index: named });
+  const { queries, batch, topK, filter } = await read(c, parameters);
+  watch?.lap("body");
   const index = await openIndex(hostOf(c), named);
-  watch.lap("load");
+  watch?.lap("load");
   const { gradients, stored } = await gradientsOf(index, queries);
   const bitmap = filter && bitmapOf(index, filter);
-  watch.lap("query");
+  watch?.lap("query");
   const found = await index.searcher.searchBatch(gradients, topK, bitmap);
-  watch.lap("search");
-  for (const part of ["scan", "refine", "read"] as const) {
-    watch.part(
+  watch?.lap("search");
+  for (const part of watch ? (["scan", "refine", "read"] as const) : []) {
+    watch?.part(
       part,
       found.reduce((sum, { milliseconds }) => sum + milliseconds[part], 0),
     );
@@ -86,13 +92,10 @@ export const influence = new Hono<Environment>().post(PATH, async (c) => {
     const lists = found.map((one, at) => listsText(index, one, stored[at]));
     return batch === undefined ? `${head},${lists[0]}}` : `${head},"answers":[{${lists.join("},{")}}]}`;
   };
-  return answerEither(c, asText, asValue, { "Server-Timing": watch.header(), "Cache-Control": "no-store" });
+  return answerEither(c, asText, asValue, watch && { ...watch.headers(), "Cache-Control": "no-store" });
 });
 
-async function read(
-  c: Context,
-  parameters: { topK?: number | undefined; queries?: number | undefined },
-): Promise<Question> {
+async function read(c: Context, parameters: z.infer<typeof influenceParameters>): Promise<Question> {
   const question = asked(await readQuestion(c, influenceRequest), parameters);
   const { batch = 1, topK } = question;
   if (batch * topK > MAX_BATCH_ROWS) {
@@ -106,7 +109,7 @@ async function read(
 
 type Given = Awaited<ReturnType<typeof readQuestion<typeof influenceRequest>>>;
 
-function asked(given: Given, parameters: { topK?: number | undefined; queries?: number | undefined }): Question {
+function asked(given: Given, parameters: z.infer<typeof influenceParameters>): Question {
   if ("raw" in given) {
     const { topK = DEFAULT_TOP_K, queries: batch } = parameters;
     return { queries: { raw: given.raw, count: batch ?? 1 }, batch, topK };
@@ -133,10 +136,8 @@ function listsOf(index: OpenIndex, found: SearchAnswer, query: Row | undefined):
 
 /** What is between the braces of JSON.stringify(listsOf(…)). */
 function listsText(index: OpenIndex, found: SearchAnswer, query: Row | undefined): string {
-  const described = (neighbours: readonly Neighbour[]): string =>
-    neighbours.map(({ row, influence }) => exampleText(index, row, influence)).join(",");
   const { exact, recall, survivors, rescored } = found;
   const asked = query === undefined ? "" : `"query":${JSON.stringify(query)},`;
   const rest = JSON.stringify({ exact, recall, survivors, rescored }).slice(1, -1);
-  return `${asked}"helpful":[${described(found.helpful)}],"harmful":[${described(found.harmful)}],${rest}`;
+  return `${asked}"helpful":[${exampleTexts(index, found.helpful)}],"harmful":[${exampleTexts(index, found.harmful)}],${rest}`;
 }

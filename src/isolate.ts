@@ -73,6 +73,9 @@ export async function openIndex(host: Host, name: string): Promise<OpenIndex> {
   }
 }
 
+/** Whether an index of that name is open. */
+export const isOpen = (name: string): boolean => slots.get(name)?.open !== undefined;
+
 /** The manifest of the version that is served: of the open index, or, where none is open, of the one that the pointer names. */
 export async function servedVersion(host: Host, name: string): Promise<Manifest> {
   if (slots.get(name)?.open) return (await openIndex(host, name)).manifest;

@@ -2,31 +2,43 @@
  * Rows of an answer as JSON text. An answer has twenty rows or thousands, and writing a row's columns out costs more than finding
  * the row; what of its text does not depend on the query is therefore kept for the rows that answers have named lately.
  */
+import type { Neighbour } from "./core/topk.ts";
 import { keptText, type OpenIndex } from "./open-index.ts";
 import { describeRow } from "./rows.ts";
 
+/** A row's text up to its influence, and after it. */
+interface Text {
+  id: string;
+  rest: string;
+}
+
 interface Kept {
-  /** By row: its text without the first brace and the id, from the comma after the influence on. */
-  texts: Map<number, { id: string; rest: string }>;
+  /** By row. */
+  texts: Map<number, Text>;
   bytes: number;
 }
 
 const kept = new WeakMap<OpenIndex, Kept>();
 
-/** A training example and its influence: the text that JSON.stringify would make of describeRow(index, "example", row, { influence }). */
-export function exampleText(index: OpenIndex, row: number, influence: number): string {
-  const { id, rest } = textOf(index, row);
-  return `${id}${influence}${rest}`;
-}
-
-function textOf(index: OpenIndex, row: number): { id: string; rest: string } {
+/**
+ * Training examples and their influences, as JSON.stringify would write the list of describeRow(index, "example", row, { influence }),
+ * without its brackets.
+ */
+export function exampleTexts(index: OpenIndex, neighbours: readonly Neighbour[]): string {
   let own = kept.get(index);
   if (own === undefined) {
     own = { texts: new Map(), bytes: 0 };
     kept.set(index, own);
   }
-  const known = own.texts.get(row);
-  if (known !== undefined) return known;
+  let text = "";
+  for (const { row, influence } of neighbours) {
+    const { id, rest } = own.texts.get(row) ?? keep(own, index, row);
+    text += text === "" ? `${id}${influence}${rest}` : `,${id}${influence}${rest}`;
+  }
+  return text;
+}
+
+function keep(own: Kept, index: OpenIndex, row: number): Text {
   const { id, ...rest } = describeRow(index, "example", row, {});
   const text = { id: `{"id":${JSON.stringify(id)},"influence":`, rest: `,${JSON.stringify(rest).slice(1)}` };
   // A row of an id and nothing else.

@@ -112,12 +112,18 @@ export const influenceRequest = z
   .meta({ ref: "InfluenceRequest", example: { query: "test-05955", topK: 10 } });
 export type InfluenceRequest = z.infer<typeof influenceRequest>;
 
+const timing = z
+  .enum(["true", "false"], { error: "expected true or false" })
+  .optional()
+  .meta({ description: "true: a Server-Timing header says where the time went." });
+
 /** The query string of POST …/influence; for a body of raw float32, which has no place for it. */
 export const influenceParameters = z.object({
   topK: wholeParameter(1, MAX_TOP_K).optional().meta({ description: "topK, when the body is raw float32." }),
   queries: wholeParameter(1, MAX_QUERIES)
     .optional()
     .meta({ description: "Makes a body of raw float32 a batch of so many queries, [queries][R]." }),
+  timing,
 });
 
 /** What POST …/groups takes as JSON or MessagePack. */
@@ -135,6 +141,7 @@ export type GroupsRequest = z.infer<typeof groupsRequest>;
 /** The query string of POST …/groups. */
 export const groupsParameters = z.object({
   column: columnName.optional().meta({ description: "column, when the body is raw float32." }),
+  timing,
 });
 
 const row = z.object({

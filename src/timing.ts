@@ -8,11 +8,13 @@ export interface Stopwatch {
   lap(phase: string): void;
   /** A part of the last phase that was measured elsewhere, in milliseconds. */
   part(name: string, milliseconds: number): void;
-  /** The header's value so far. */
-  header(): string;
+  /** The headers that say so far. */
+  headers(): Record<string, string>;
 }
 
-export function stopwatch(): Stopwatch {
+/** None unless the request's `timing` asks for it: the clock and the header cost a tenth of an answer. */
+export function stopwatch(timing: "true" | "false" | undefined): Stopwatch | undefined {
+  if (timing !== "true") return undefined;
   const entries: string[] = [];
   const start = performance.now();
   let last = start;
@@ -26,9 +28,9 @@ export function stopwatch(): Stopwatch {
       last = now;
     },
     part: add,
-    header() {
+    headers() {
       add("total", performance.now() - start);
-      return entries.join(", ");
+      return { "Server-Timing": entries.join(", ") };
     },
   };
 }

@@ -181,10 +181,9 @@ async function searchGraph(
       rows.push(row);
       dots.push(orderedDot(values, gradient));
     });
-    const neighbours = (sign: 1 | -1) => best(rows, dots, k, sign).map(({ row, dot }) => ({ row, influence: -dot }));
     return {
-      helpful: neighbours(1),
-      harmful: neighbours(-1),
+      helpful: best(rows, dots, k, 1),
+      harmful: best(rows, dots, k, -1),
       exact: false,
       recall: calibration.recall,
       scanned: 0,

@@ -44,7 +44,7 @@ export async function askInfluence(
   signal: AbortSignal,
 ): Promise<{ answer: InfluenceAnswer; timings: Timings }> {
   const started = performance.now();
-  const response = await ask(`/v1/indexes/${index}/influence`, {
+  const response = await ask(`/v1/indexes/${index}/influence?timing=true`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ query, topK }),

@@ -2,7 +2,7 @@ import { Packr } from "msgpackr";
 import { beforeAll, describe, expect, test } from "vitest";
 import { imageRange, offsetsRange } from "../../src/core/image-pack.ts";
 import { FILES } from "../../src/core/manifest.ts";
-import { ask, askInfluence, fileOf, publish, startAfresh, versionOf } from "./bucket.ts";
+import { ask, askInfluence, fileOf, post, publish, startAfresh, versionOf } from "./bucket.ts";
 import { bruteForce, queryOf } from "./oracle.ts";
 
 const msgpack = new Packr({ useRecords: false });
@@ -208,8 +208,11 @@ describe("influence", () => {
     });
   });
 
-  test("says where the time went", async () => {
-    const response = await askInfluence("digits", { query: "test-1" });
+  test("says where the time went, where that is asked", async () => {
+    const silent = await askInfluence("digits", { query: "test-1" });
+    expect(silent.headers.get("Server-Timing")).toBeNull();
+    await silent.text();
+    const response = await post("/v1/indexes/digits/influence?timing=true", { query: "test-1" });
     const phases = (response.headers.get("Server-Timing") ?? "").split(", ").map((phase) => phase.split(";")[0]);
     expect(phases).toEqual(["body", "load", "query", "search", "scan", "refine", "read", "total"]);
     await response.text();

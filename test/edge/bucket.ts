@@ -65,7 +65,7 @@ export function ask(path: string, init?: RequestInit): Promise<Response> {
 export const askInfluence = (index: string, body: unknown) => post(`/v1/indexes/${index}/influence`, body);
 export const askGroups = (index: string, body: unknown) => post(`/v1/indexes/${index}/groups`, body);
 
-function post(path: string, body: unknown): Promise<Response> {
+export function post(path: string, body: unknown): Promise<Response> {
   const headers = { "Content-Type": "application/json" };
   return ask(path, { method: "POST", headers, body: JSON.stringify(body) });
 }

@@ -1,7 +1,7 @@
 import { Packr } from "msgpackr";
 import { beforeAll, describe, expect, test } from "vitest";
 import { FILES } from "../../src/core/manifest.ts";
-import { ask, askGroups, askInfluence, fileOf, publish, startAfresh } from "./bucket.ts";
+import { ask, askGroups, askInfluence, fileOf, post, publish, startAfresh } from "./bucket.ts";
 import { bruteForce, influences, queryOf, R } from "./oracle.ts";
 
 const msgpack = new Packr({ useRecords: false });
@@ -155,7 +155,7 @@ describe("groups", () => {
   });
 
   test("say where the time went", async () => {
-    const response = await askGroups("digits", { query: "test-1", column: "label" });
+    const response = await post("/v1/indexes/digits/groups?timing=true", { query: "test-1", column: "label" });
     const phases = (response.headers.get("Server-Timing") ?? "").split(", ").map((phase) => phase.split(";")[0]);
     expect(phases).toEqual(["body", "load", "query", "scan", "total"]);
     await response.text();
