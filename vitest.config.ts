@@ -12,6 +12,7 @@ export default defineConfig({
           name: "node",
           provide,
           setupFiles: ["./test/property-seed.ts"],
+          globalSetup: ["./test/temporary-folder.ts"],
           include: ["test/**/*.test.ts"],
           exclude: ["test/edge/**"],
           testTimeout: 300_000,
