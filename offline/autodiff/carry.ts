@@ -270,7 +270,8 @@ function scaled(c: RuleContext, position: number, shape: Dim[], inner: PerExampl
     return b.reshape(b.sum(g, repeatedAxes, true), [b.batch, ...shape]);
   };
   if (!sameShape(shape, inner.shape)) return held(b, gradientOfWhole, shape);
-  const derivative = at(b.filled(1, shape, y))?.() ?? y;
+  const ones = b.filled(1, shape, y);
+  const derivative = at(ones)?.() ?? y;
   return moved(
     b,
     inner,
@@ -278,7 +279,7 @@ function scaled(c: RuleContext, position: number, shape: Dim[], inner: PerExampl
     (p) => [p],
     (p) => p,
     gradientOfWhole,
-    derivative,
+    derivative === ones ? null : derivative,
   );
 }
 

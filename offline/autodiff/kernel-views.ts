@@ -4,7 +4,7 @@
  */
 import type { Builder } from "../onnx/builder.ts";
 import { type Dim, minus, plus, times } from "../onnx/dims.ts";
-import type { Value } from "../onnx/graph.ts";
+import { ELEMENT, type Value } from "../onnx/graph.ts";
 import { numberOf } from "./per-example.ts";
 
 export interface Taps {
@@ -42,6 +42,38 @@ const padded = (b: Builder, t: Taps): Value =>
 /** The index along each axis of a kernel offset. */
 const indexOf = (t: Taps, offset: number): number[] =>
   t.kernel.map((extent, k) => Math.floor(offset / numberOf(t.kernel.slice(k + 1))) % extent);
+
+/** Columns cut in one convolution: onnxruntime's WebGPU (1.30) errs at groups of more outputs, unless they are a multiple of 4. */
+const COLUMNS_AT_ONCE = 4;
+
+/**
+ * [B, C, columns, …, width]: the padded side as columns of the kernel see its lines, in convolutions whose kernels are a single 1
+ * each. They pad, cut and join on all cores; Pad, Slice and Concat, on one core each, take two to three times as long (measured).
+ * Along the other axes the side is only padded.
+ */
+export function seenByColumns(b: Builder, t: Taps, columns: readonly number[]): Value {
+  const [batch = 1, channels] = [t.padded.shape[0], Number(t.padded.shape[1])];
+  const ofLast = (extents: readonly number[]) => extents.map((extent, k) => (k < extents.length - 1 ? 1 : extent));
+  const kernel = ofLast(t.kernel);
+  const runs = Array.from({ length: Math.ceil(columns.length / COLUMNS_AT_ONCE) }, (_, run) =>
+    columns.slice(run * COLUMNS_AT_ONCE, (run + 1) * COLUMNS_AT_ONCE),
+  );
+  const parts = runs.map((run) => {
+    const ones = run.flatMap((column) => Array.from({ length: numberOf(kernel) }, (_, at) => Number(at === column)));
+    const single = b.cast(b.constant(ELEMENT.float32, [run.length, 1, ...kernel], ones), t.padded.type);
+    // The runtime repeats them when it loads: a file would hold them for every channel.
+    const weights = b.op("Tile", [single, b.ints([channels, 1, ...kernel.map(() => 1)])]);
+    const seen = b.op("Conv", [t.padded, weights], {
+      group: channels,
+      kernel_shape: kernel,
+      strides: ofLast(t.strides),
+      dilations: ofLast(t.dilations),
+      pads: [...t.pads.map(([before]) => before), ...t.pads.map(([, after]) => after)],
+    });
+    return b.reshape(seen, [batch, channels, run.length, ...seen.shape.slice(2)]);
+  });
+  return b.concat(parts, 2);
+}
 
 /** As they are: an offset's view is a slice along each axis. */
 export function spatial(b: Builder, t: Taps): Layout {

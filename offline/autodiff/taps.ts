@@ -11,14 +11,11 @@ import { rowsFirst } from "./axes.ts";
 import { layoutOf, spatial, type Taps } from "./kernel-views.ts";
 import { COST, chunks, inOrder, LARGEST_BLOCK, overPositions } from "./outer.ts";
 import { cheapest, estimate, factorsOf, numberOf, type PerExample, type Plan } from "./per-example.ts";
-import { GATHERED, runs } from "./runs.ts";
+import { runs } from "./runs.ts";
 import { matrixExtents, type Side, type Sides, vectors } from "./sides.ts";
 
 /** A gathered, shifted and multiplied entry of a row (see `COST`). */
 const SHIFTED_ROW = 40;
-
-/** Entries of a line from which on lines are worth gathering for each example by itself. */
-const LONG_LINE = 16;
 
 type Pairs = readonly { pair: [number, number] }[];
 const distinct = (entries: Pairs, side: 0 | 1): number[] =>
@@ -140,28 +137,14 @@ export function taps(b: Builder, shape: number[], t: Taps): PerExample {
     return (channel * size + (at % size)) * plainCount + plain;
   };
 
-  function fromRuns(kept: readonly number[], image: number[], out: number[]): Value {
-    const { inColumn, byChannel } = runs(b, t, image, out);
-    const columns = t.kernel.at(-1) ?? 1;
-    const entries = kept.map((position, rank) => ({ offset: position % size, pair: t.channels(position), rank }));
-    if ((out.at(-1) ?? 0) >= LONG_LINE) {
-      const { rows, ranks } = byChannel(entries);
-      return inOrder(b, rows, ranks);
-    }
-    const byColumn = Array.from({ length: columns }, (_, column) =>
-      entries.filter(({ offset }) => offset % columns === column),
-    );
-    const parts = byColumn.flatMap((list, column) =>
-      chunks(list, 2 * positions, GATHERED).map((run) => inColumn(run, column)),
-    );
-    const ranks = byColumn.flat().map(({ rank }) => rank);
-    return inOrder(b, b.sum(b.concat(parts, 0), [1]), ranks);
-  }
-
   function fromTaps(kept: readonly number[]): Value {
     const [inside, outside] = [t.padded.shape.slice(2), t.plain.shape.slice(2)];
     const known = (dims: Dim[]) => dims.every((dim) => typeof dim === "number");
-    if (known(inside) && known(outside)) return fromRuns(kept, inside.map(Number), outside.map(Number));
+    if (known(inside) && known(outside)) {
+      const entries = kept.map((position, rank) => ({ offset: position % size, pair: t.channels(position), rank }));
+      const { rows, ranks } = runs(b, t, inside.map(Number), outside.map(Number), entries);
+      return inOrder(b, rows, ranks);
+    }
     const images = b.transpose(image(), [1, 0, ...out.map((_, k) => k + 2)]);
     const deltas = rowsFirst(b, plain(), [1]);
     const order: number[] = [];
