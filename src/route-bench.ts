@@ -1,4 +1,4 @@
-/** The API beside an empty route, for `npm run bench -- route`: its bucket lies behind plain HTTP, at the address in ORIGIN. */
+/** The API beside an empty route and one that only reads and writes, for `npm run bench -- route`: its bucket lies behind plain HTTP, at the address in ORIGIN. */
 import { Hono } from "hono";
 import { api } from "./api.ts";
 import type { Bucket } from "./bucket.ts";
@@ -10,7 +10,16 @@ interface Settings {
 }
 
 const kernel = workerKernel();
-const empty = new Hono().get("/empty", (c) => c.json({}));
+const headers = new Headers({ "Content-Type": "application/json", Vary: "Accept", "Cache-Control": "no-store" });
+/** As long as an answer of twenty digits. */
+const answered = JSON.stringify({ helpful: "-".repeat(3300) });
+
+const beside = new Hono()
+  .get("/empty", (c) => c.json({}))
+  .post("/echo", async (c) => {
+    await c.req.raw.arrayBuffer();
+    return new Response(answered, { headers });
+  });
 
 /** Objects that `origin` answers under their keys. They never change. */
 function httpBucket(origin: string): Bucket {
@@ -34,7 +43,8 @@ function httpBucket(origin: string): Bucket {
 
 export default {
   fetch(request, { ORIGIN, RESIDENT_BYTES }, context) {
-    if (new URL(request.url).pathname === "/empty") return empty.fetch(request);
+    const { pathname } = new URL(request.url);
+    if (pathname === "/empty" || pathname === "/echo") return beside.fetch(request);
     return api.fetch(request, { BUCKET: httpBucket(ORIGIN), RESIDENT_BYTES, kernel }, context);
   },
 } satisfies ExportedHandler<Settings>;

@@ -25,17 +25,22 @@ const kept = new WeakMap<OpenIndex, Kept>();
  * without its brackets.
  */
 export function exampleTexts(index: OpenIndex, neighbours: readonly Neighbour[]): string {
-  let own = kept.get(index);
-  if (own === undefined) {
-    own = { texts: new Map(), bytes: 0 };
-    kept.set(index, own);
-  }
-  let text = "";
-  for (const { row, influence } of neighbours) {
-    const { id, rest } = own.texts.get(row) ?? keep(own, index, row);
-    text += text === "" ? `${id}${influence}${rest}` : `,${id}${influence}${rest}`;
-  }
-  return text;
+  const own = keptOf(index);
+  // Joined, not added up, which would leave a tree of strings to be flattened.
+  return neighbours
+    .map(({ row, influence }) => {
+      const { id, rest } = own.texts.get(row) ?? keep(own, index, row);
+      return `${id}${influence}${rest}`;
+    })
+    .join(",");
+}
+
+function keptOf(index: OpenIndex): Kept {
+  const known = kept.get(index);
+  if (known !== undefined) return known;
+  const own = { texts: new Map(), bytes: 0 };
+  kept.set(index, own);
+  return own;
 }
 
 function keep(own: Kept, index: OpenIndex, row: number): Text {

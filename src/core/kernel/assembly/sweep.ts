@@ -15,8 +15,12 @@ export function sweep(
   let place = load<u32>(slot, PLACE);
   let written: u32 = 0;
   while (place < until) {
-    // The first rows set the bounds that spare the later ones, so parts begin small.
-    const count = min(min(max(place, STEP), MOST), until - place);
+    // The first rows set the bounds that spare the later ones, so parts begin small; and they end where no place is long enough by now.
+    const most = min(min(max(place, STEP), MOST), until - place);
+    const bound = min(load<f64>(slot, HIGH), load<f64>(slot, LOW));
+    let count = STEP;
+    while (count < most && factors * load<f64>(ceilings + 8 * ((place + count) / STEP)) >= bound) count += STEP;
+    count = min(count, most);
     if (written + count > room) {
       written = compact(slot, written, outPlaces, outPairs);
       if (written + count > room) break;
