@@ -8,40 +8,17 @@ import { join } from "node:path";
 import * as z from "zod";
 import type { Progress } from "../command/progress.ts";
 import { beginStep, finishStep, type Settings } from "../command/step.ts";
-import { plotOf } from "./plot.ts";
+import { type Measurement, measurement } from "./measurement.ts";
+import { type PlotOptions, plotOf } from "./plot.ts";
 import { THREADS } from "./product.ts";
 import { type Summary, summarised, tableOf } from "./table.ts";
 
-const measurement = z.object({
-  /** What was measured: the columns of the table, for example task, compressor, r. */
-  of: z.record(z.string(), z.union([z.string(), z.number()])),
-  seed: z.number(),
-  /** What came out. Null where a figure does not exist. */
-  values: z.record(z.string(), z.number().nullable()),
-});
-export type Measurement = z.infer<typeof measurement>;
 const unitSchema = z.object({ seconds: z.number(), measurements: z.array(measurement) });
 
 export interface Unit {
   /** A file name. */
   name: string;
   measure(): Promise<Measurement[]>;
-}
-
-export interface Plot {
-  /** Which columns of the table go where; `facet` gives one panel a value. */
-  x: string;
-  y: string;
-  line: string;
-  facet: string;
-  logarithmic: boolean;
-  /** Whether y is logarithmic too; not by default. */
-  logarithmicY?: boolean;
-  label: string;
-  /** One standard deviation (the default), or from the least to the largest. */
-  bars?: "deviation" | "range";
-  /** Rows of the table that are drawn; all by default. */
-  only?: (of: Measurement["of"]) => boolean;
 }
 
 export interface Experiment {
@@ -51,7 +28,7 @@ export interface Experiment {
   /** What determines each unit's results beside its name and the code: changed, the run begins anew. */
   settings: Settings;
   units: Unit[];
-  plot: Plot;
+  plot: PlotOptions;
 }
 
 const resultsSchema = z.object({

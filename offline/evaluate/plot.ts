@@ -1,8 +1,24 @@
 /** A table as a plot: one line (or, over names, one dot) for each method, a panel for each facet, bars of one standard deviation or from worst to best. */
 import * as Plot from "@observablehq/plot";
 import { parseHTML } from "linkedom";
-import type { Plot as PlotOptions } from "./experiment.ts";
+import type { Measurement } from "./measurement.ts";
 import type { Summary } from "./table.ts";
+
+export interface PlotOptions {
+  /** Which columns of the table go where; `facet` gives one panel a value. */
+  x: string;
+  y: string;
+  line: string;
+  facet: string;
+  logarithmic: boolean;
+  /** Whether y is logarithmic too; not by default. */
+  logarithmicY?: boolean;
+  label: string;
+  /** One standard deviation (the default), or from the least to the largest. */
+  bars?: "deviation" | "range";
+  /** Rows of the table that are drawn; all by default. */
+  only?: (of: Measurement["of"]) => boolean;
+}
 
 /** An SVG document. */
 export function plotOf(

@@ -1,5 +1,5 @@
 /** Measurements of several seeds as one row each: mean ± standard deviation. */
-import type { Measurement } from "./experiment.ts";
+import type { Measurement } from "./measurement.ts";
 import { mean } from "./statistics.ts";
 
 export interface Spread {

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import type { Measurement, Results } from "../../offline/evaluate/experiment.ts";
+import type { Results } from "../../offline/evaluate/experiment.ts";
+import type { Measurement } from "../../offline/evaluate/measurement.ts";
 import { cheapAgainstDense, demandsOnCheap, dropoutAgainstExact } from "../../offline/evaluate/verdict.ts";
 
 const cells = (line = "") =>

@@ -1,7 +1,8 @@
 /** `agreement`: how well each compressor's influence agrees with exact influence, by R and damping; masks with each other; M masks of R/M. */
 import { COMPRESSORS } from "../compress/all.ts";
 import { type DampingRule, nameOfRule } from "../estimate/estimator.ts";
-import type { Experiment, Measurement } from "../experiment.ts";
+import type { Experiment } from "../experiment.ts";
+import type { Measurement } from "../measurement.ts";
 import { agreementOf, compressedLayers, compressedScores, exactScores, kernelsOf } from "../score.ts";
 import { TASKS, type TaskName } from "../tasks/all.ts";
 import { type Prepared, prepare } from "../tasks/prepare.ts";

@@ -2,7 +2,8 @@
 import { compressorOf } from "../compress/all.ts";
 import { compressedInfluence } from "../estimate/direct.ts";
 import { kernelOf, lambdaOf, traceOf } from "../estimate/estimator.ts";
-import type { Experiment, Measurement } from "../experiment.ts";
+import type { Experiment } from "../experiment.ts";
+import type { Measurement } from "../measurement.ts";
 import { ESTIMATORS } from "../methods.ts";
 import { compressionCost, settingOf, syntheticLayer } from "./compression-cost.ts";
 import { graphCost } from "./graph-cost.ts";

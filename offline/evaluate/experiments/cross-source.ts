@@ -1,5 +1,6 @@
 /** `cross-source`: do the most helpful training passages of a query come from its own source (Table 6)? */
-import type { Experiment, Measurement } from "../experiment.ts";
+import type { Experiment } from "../experiment.ts";
+import type { Measurement } from "../measurement.ts";
 import { ALL_COMPRESSORS, methodsFor } from "../methods.ts";
 import { kernelsOf } from "../score.ts";
 import { mean, smallest } from "../statistics.ts";

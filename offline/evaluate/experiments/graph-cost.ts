@@ -12,7 +12,7 @@ import { ELEMENT, type Graph, type Value } from "../../onnx/graph.ts";
 import { writeModel } from "../../onnx/model.ts";
 import { WIDER } from "../compress/eigenbasis.ts";
 import { fillNormal } from "../compress/gaussian.ts";
-import type { Measurement } from "../experiment.ts";
+import type { Measurement } from "../measurement.ts";
 import { median } from "../statistics.ts";
 
 const BATCH = 16;

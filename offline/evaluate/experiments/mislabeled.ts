@@ -1,7 +1,8 @@
 /** `mislabeled`: how well each method's influence on the mean test gradient, and on the example itself, finds flipped labels (Table 1). */
 import { selfInfluence } from "../estimate/direct.ts";
 import { type DampingRule, lambdaOf, nameOfRule, traceOf } from "../estimate/estimator.ts";
-import type { Experiment, Measurement } from "../experiment.ts";
+import type { Experiment } from "../experiment.ts";
+import type { Measurement } from "../measurement.ts";
 import { ALL_COMPRESSORS, ALL_ESTIMATORS, methodsFor } from "../methods.ts";
 import { compressedLayers, compressedScores, kernelsOf, withMeanQuery } from "../score.ts";
 import { areaUnderCurve } from "../statistics.ts";

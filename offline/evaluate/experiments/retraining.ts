@@ -1,6 +1,7 @@
 /** `retraining`: without the most influential examples, or with them only, how good is the model trained anew (Tables 2 to 5)? */
 import { train } from "../../train/train.ts";
-import type { Experiment, Measurement } from "../experiment.ts";
+import type { Experiment } from "../experiment.ts";
+import type { Measurement } from "../measurement.ts";
 import { methodsFor } from "../methods.ts";
 import { sideBySide } from "../product.ts";
 import { kernelsOf, withMeanQuery } from "../score.ts";

@@ -1,7 +1,8 @@
 /** `size`: what more kept numbers buy, and how much chance decides: R from 1 to 4,096, best, worst and mean over runs (Fig. 2). */
 import { effectiveRank } from "../estimate/direct.ts";
 import { type DampingRule, dampingFor, nameOfRule } from "../estimate/estimator.ts";
-import type { Experiment, Measurement } from "../experiment.ts";
+import type { Experiment } from "../experiment.ts";
+import type { Measurement } from "../measurement.ts";
 import { agreementOf, compressedLayers, compressedScores, exactScores, kernelsOf } from "../score.ts";
 import { areaUnderCurve } from "../statistics.ts";
 import { TASKS, type TaskName } from "../tasks/all.ts";
