@@ -14,12 +14,12 @@ import { productDevice } from "../gradients/session.ts";
 import type { ShardRows } from "../gradients/shard.ts";
 import { type Damping, fitLayers, readChosen, readFit, settledDamping } from "../hessian/fit.ts";
 import type { ProductDevice } from "../hessian/matrix.ts";
-import { buildIndex } from "../index/build-index.ts";
+import { buildIndex, describeAnew } from "../index/build-index.ts";
 import type { Bucket } from "../store/bucket.ts";
 import { isPublished, publish, readManifest } from "../store/publish.ts";
 import type { Config } from "./config.ts";
 import type { Run } from "./run.ts";
-import { beginStep, finishStep, type Settings, type Step } from "./step.ts";
+import { beginStep, finishStep, reopenStep, type Settings, type Step } from "./step.ts";
 
 /** The gradients of a run, wherever they came from. */
 export interface Collected {
@@ -217,6 +217,18 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
     classes: JSON.stringify(config.classes ?? null),
     columns: await digestOfColumns(queries ? [train, queries] : [train]),
   };
+  const described = {
+    name: config.name,
+    title: config.title,
+    fidelity,
+    ...(config.classes === undefined ? {} : { classes: config.classes }),
+  };
+  const known = reopenStep(run.folder, "index", settings, ["fidelity", "name", "title", "classes"]);
+  const anew = known && describeAnew(known.folder, described);
+  if (known && anew) {
+    run.progress.skipped("index", `only its description changed, version ${anew.version}`);
+    return finishStep(known).folder;
+  }
   const step = beginStep(run.folder, "index", settings, true);
   if (step.finished) {
     run.progress.skipped("index", `already done, version ${readManifest(step.folder).version}`);
@@ -226,8 +238,7 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
   const manifest = await buildIndex(
     step.folder,
     {
-      name: config.name,
-      title: config.title,
+      ...described,
       compressor: {
         kind: config.compressor,
         seed: config.seed,
@@ -235,8 +246,6 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
       },
       dampingRule: describeDamping(settled, config.damping === "held-out"),
       loss: compiled ? config.loss : "imported gradients",
-      fidelity,
-      ...(config.classes === undefined ? {} : { classes: config.classes }),
       layers,
     },
     // A graph whose weights lie in other files cannot be handed out alone.

@@ -140,6 +140,24 @@ export function beginStep(
   return { folder: part, finished: false, key };
 }
 
+/**
+ * Takes a finished step up again, its files in place, where its settings differ from `settings` in those `names` only: what they say
+ * may be said anew without making the rest again. Null where there is none such. Interrupted, the step is made from nothing.
+ */
+export function reopenStep(run: string, name: string, settings: Settings, names: readonly string[]): Step | null {
+  const finished = join(run, name);
+  const part = `${finished}.part`;
+  const before = recorded(finished);
+  if (before === null || existsSync(part)) return null;
+  const changed = changedNames(before, settings);
+  if (changed.length === 0 || changed.some((one) => !names.includes(one))) return null;
+  checkSums(finished);
+  renameSync(finished, part);
+  rmSync(join(part, SUMS), { force: true });
+  writeFileSync(join(part, "step.json"), `${JSON.stringify(settings, null, 2)}\n`);
+  return { folder: part, finished: false, key: keyOf(settings) };
+}
+
 /** Gives the finished step its final name: from now on it counts. Another worker may have done so first. */
 export function finishStep(step: Step): Step {
   if (step.finished) return step;

@@ -1,7 +1,8 @@
 /** Index: p_i = (H̃ + λI)⁻¹ g̃_i for every training example, the searchable planes, queries, metadata, and the manifest. */
 import { createHash } from "node:crypto";
-import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type * as z from "zod";
 import { FILES, FORMAT, type Manifest, manifestSchema } from "../../src/core/manifest.ts";
 import type { MaskBlock } from "../../src/core/mask.ts";
 import { encodeMask, maskShapes } from "../../src/core/mask-file.ts";
@@ -103,7 +104,7 @@ export async function buildIndex(
   );
   for (const file of written.sort()) files[file] = describeFile(folder, file);
   const { layers, ...described } = description;
-  const contents = {
+  return writeManifest(folder, {
     format: FORMAT,
     ...described,
     n,
@@ -115,9 +116,26 @@ export async function buildIndex(
       return { ...shape, damping: block?.damping ?? 0, trace: block?.trace ?? 0 };
     }),
     files,
-  };
-  const version = createHash("sha256").update(JSON.stringify(contents)).digest("hex").slice(0, 16);
-  const manifest = manifestSchema.parse({ ...contents, version });
+  });
+}
+
+/** The manifest of files that stay as they are, with something else said of them; null where it has an earlier form. */
+export function describeAnew(
+  folder: string,
+  described: Pick<Description, "name" | "title" | "fidelity" | "classes">,
+): Manifest | null {
+  const before = manifestSchema.safeParse(JSON.parse(readFileSync(join(folder, FILES.manifest), "utf8")));
+  if (!before.success) return null;
+  const { classes: _, ...rest } = before.data;
+  return writeManifest(folder, { ...rest, ...described });
+}
+
+/** Writes the manifest; its version is a hash of all else that it says. */
+function writeManifest(folder: string, contents: Omit<z.input<typeof manifestSchema>, "version">): Manifest {
+  // Parsed first, so that the order of what was given does not matter.
+  const canonical = manifestSchema.omit({ version: true }).parse(contents);
+  const version = createHash("sha256").update(JSON.stringify(canonical)).digest("hex").slice(0, 16);
+  const manifest = manifestSchema.parse({ ...canonical, version });
   writeFileSync(join(folder, FILES.manifest), `${JSON.stringify(manifest, null, 2)}\n`);
   return manifest;
 }

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
-import { beginStep, finishStep, holdingRun } from "../../offline/command/step.ts";
+import { beginStep, finishStep, holdingRun, reopenStep } from "../../offline/command/step.ts";
 
 describe("a step's folder is its state", () => {
   let run: string;
@@ -47,6 +47,22 @@ describe("a step's folder is its state", () => {
       key,
     });
     expect(() => beginStep(run, "collect", { seed: 2, device: "cpu" }, false, ["device"])).toThrow(/seed: 1 → 2/);
+  });
+
+  test("a finished step is taken up again where only what is said of it changed", () => {
+    const begun = beginStep(run, "index", { fit: "a", title: "Digits" }, true);
+    writeFileSync(join(begun.folder, "rows"), "a week's work");
+    finishStep(begun);
+    expect(reopenStep(run, "index", { fit: "a", title: "Digits" }, ["title"])).toBeNull();
+    expect(reopenStep(run, "index", { fit: "b", title: "Numbers" }, ["title"])).toBeNull();
+    expect(existsSync(join(run, "index", "rows"))).toBe(true);
+    const again = reopenStep(run, "index", { fit: "a", title: "Numbers" }, ["title"])!;
+    expect(again).toMatchObject({ finished: false, folder: join(run, "index.part") });
+    // Interrupted here, it would be made from the start.
+    expect(existsSync(join(run, "index"))).toBe(false);
+    const { folder } = finishStep(again);
+    expect(existsSync(join(folder, "rows"))).toBe(true);
+    expect(beginStep(run, "index", { fit: "a", title: "Numbers" }, true).finished).toBe(true);
   });
 
   test("a run folder serves one living process; a dead one's lock is taken over", async () => {
