@@ -15,6 +15,7 @@
  * matrices; few channels or few lines of all images at a time, to stay in a core's cache; runs of other lengths.
  */
 import type { Builder } from "../onnx/builder.ts";
+import { times } from "../onnx/dims.ts";
 import { ELEMENT, type Value } from "../onnx/graph.ts";
 import { seenByColumns, type Taps } from "./kernel-views.ts";
 import { chunks } from "./outer.ts";
@@ -140,9 +141,12 @@ function byPosition(b: Builder, t: Taps, image: number[], out: number[], entries
   const [channels, plainCount] = [Number(t.padded.shape[1]), Number(t.plain.shape[1])];
   const [inside, spots] = [numberOf(image), numberOf(out)];
   const examplesLast = (v: Value, rows: number) => b.transpose(b.reshape(v, [v.shape[0] ?? 1, rows]), [1, 0]);
-  // A row of zeros first, which stands for all that lies outside the image.
-  const seen = b.pad(examplesLast(t.padded, channels * inside), [{ axis: 0, before: 1, after: 0 }]);
-  const outside = -(channels * inside + 1);
+  // A row of zeros first, which stands for all that lies outside the image. Added to a flat list: the runtime would move the padding of
+  // a matrix before the Transpose, where it is no block.
+  const rows = channels * inside;
+  const flat = b.reshape(examplesLast(t.padded, rows), [times(b.batch, rows)]);
+  const seen = b.reshape(b.pad(flat, [{ axis: 0, before: b.batch, after: 0 }]), [rows + 1, b.batch]);
+  const outside = -(rows + 1);
   const table = underKernel(t, out, (indices) => {
     const at = indices.map((index, k) => index - (t.pads[k]?.[0] ?? 0));
     const within = at.every((index, k) => index >= 0 && index < (image[k] ?? 0));

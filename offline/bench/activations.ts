@@ -9,6 +9,19 @@ import { readModel, writeModel } from "../onnx/model.ts";
 /** Nodes that gather coordinates are named after the parameter that they belong to. */
 export const gathers = (name: string): boolean => name.startsWith("gradient of ");
 
+/** What onnxruntime changes layouts with. */
+const TURNS = new Set(["ReorderInput", "ReorderOutput", "Transpose"]);
+
+/** Nodes of onnxruntime's own version of a graph, at `path`, that change the layout of what only gathering reads, under other names. */
+export async function turnedForGathering(path: string): Promise<Set<string>> {
+  const { nodes } = await readModel(path);
+  const others = new Set(nodes.filter((node) => !gathers(node.name)).flatMap((node) => node.inputs));
+  const turns = nodes.filter(
+    (node) => TURNS.has(node.op) && !gathers(node.name) && !node.outputs.some((name) => others.has(name)),
+  );
+  return new Set(turns.map((node) => node.name));
+}
+
 /** The compiled graph at `path`, its output `gradient` replaced by `cotangents`, one number. */
 export async function backwardToActivations(path: string): Promise<Uint8Array> {
   const graph = await readModel(path);

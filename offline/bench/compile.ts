@@ -5,7 +5,7 @@ import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import * as z from "zod";
 import { compileGradient } from "../compile/compile.ts";
-import { backwardToActivations, gathers } from "./activations.ts";
+import { backwardToActivations, gathers, turnedForGathering } from "./activations.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { peakOf } from "./peak.ts";
 import { type Feeds, type Subject, subjects } from "./subjects.ts";
@@ -33,14 +33,18 @@ const events = z.array(z.object({ name: z.string(), cat: z.string(), ts: z.numbe
 const PROFILED = 9;
 
 /**
- * The share of a graph's kernel time in nodes that gather coordinates: the median over runs, the first left out, which also
- * allocates.
+ * The shares of a graph's kernel time in nodes that gather coordinates, and in layouts that the runtime changes for them alone:
+ * medians over runs, the first left out, which also allocates.
  */
-async function gatherShare(graph: Uint8Array, feeds: Feeds, folder: string): Promise<number> {
+async function gatherShares(graph: Uint8Array, feeds: Feeds, folder: string): Promise<[number, number]> {
+  const optimised = join(folder, "optimised.onnx");
   const session = await ort.InferenceSession.create(graph, {
     intraOpNumThreads: THREADS,
     enableProfiling: true,
     profileFilePrefix: join(folder, "profile"),
+    optimizedModelFilePath: optimised,
+    // It warns that the file is for this machine alone.
+    logSeverityLevel: 3,
   });
   for (let run = 0; run <= PROFILED; run++) await session.run(feeds, ["loss", "gradient"]);
   session.endProfiling();
@@ -51,15 +55,21 @@ async function gatherShare(graph: Uint8Array, feeds: Feeds, folder: string): Pro
       .at(-1) ?? "";
   const recorded = events.parse(JSON.parse(await readFile(join(folder, file), "utf8")));
   await session.release();
-  const kernels = recorded.filter((event) => event.name.endsWith("_kernel_time"));
+  const turns = await turnedForGathering(optimised);
+  const kernels = recorded.flatMap(({ name, ...event }) =>
+    name.endsWith("_kernel_time") ? [{ ...event, node: name.slice(0, -"_kernel_time".length) }] : [],
+  );
   const total = (list: typeof kernels) => list.reduce((sum, event) => sum + event.dur, 0);
-  const shares = recorded
+  const warm = recorded
     .filter((event) => event.name === "model_run")
     .sort((a, b) => a.ts - b.ts)
     .map(({ ts, dur }) => kernels.filter((event) => event.ts >= ts && event.ts < ts + dur))
-    .map((run) => total(run.filter((event) => gathers(event.name))) / total(run));
-  const warm = shares.slice(1).sort((a, b) => a - b);
-  return warm[Math.floor(warm.length / 2)] ?? Number.NaN;
+    .slice(1);
+  const share = (counts: (node: string) => boolean) => {
+    const shares = warm.map((run) => total(run.filter(({ node }) => counts(node))) / total(run)).sort((a, b) => a - b);
+    return shares[Math.floor(shares.length / 2)] ?? Number.NaN;
+  };
+  return [share(gathers), share((node) => turns.has(node))];
 }
 
 /**
@@ -129,9 +139,10 @@ export async function measure(): Promise<Figure[]> {
         if (perLayer !== R) continue;
         figures.push(atMost(`${subject.name}: forward pass, per example`, plain / subject.batch, "ms"));
         figures.push(...(await beside(subject, graph, folder)));
-        const share = await gatherShare(graph, feeds, folder);
+        const [share, turns] = await gatherShares(graph, feeds, folder);
         figures.push(
           atMost(`${subject.name}: share of gathering at r = ${perLayer}, of kernels' time`, 100 * share, "%", 15),
+          atMost(`${subject.name}: share of layouts that onnxruntime changes for gathering alone`, 100 * turns, "%"),
         );
       }
       await forward.release();
