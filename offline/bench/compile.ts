@@ -5,6 +5,7 @@ import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import * as z from "zod";
 import { compileGradient } from "../compile/compile.ts";
+import { median } from "../evaluate/statistics.ts";
 import { backwardToActivations, gathers, turnedForGathering } from "./activations.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { peakOf } from "./peak.ts";
@@ -13,20 +14,27 @@ import { type Feeds, type Subject, subjects } from "./subjects.ts";
 const THREADS = 2;
 const R = 1024;
 
-/** The fastest of several runs of each session in milliseconds, taken in turn, so that what else the machine does falls on all alike. */
+const WARM_UP = 2;
+const ROUNDS = 11;
+
+/** Milliseconds of each session's runs, round by round: they take turns, so that what else the machine does falls on all alike. */
 async function times(
   sessions: readonly { session: ort.InferenceSession; feeds: Feeds; outputs: string[] }[],
-): Promise<number[]> {
-  const best = sessions.map(() => Number.POSITIVE_INFINITY);
-  for (let run = 0; run < 8; run++) {
+): Promise<number[][]> {
+  const taken = sessions.map(() => [] as number[]);
+  for (let round = -WARM_UP; round < ROUNDS; round++) {
     for (const [index, { session, feeds, outputs }] of sessions.entries()) {
       const start = performance.now();
       await session.run(feeds, outputs);
-      best[index] = Math.min(best[index] ?? Number.NaN, performance.now() - start);
+      if (round >= 0) taken[index]?.push(performance.now() - start);
     }
   }
-  return best;
+  return taken;
 }
+
+/** The median over the rounds of one session's time ÷ another's. */
+const quotient = (of: readonly number[] = [], by: readonly number[] = []): number =>
+  median(of.map((time, round) => time / (by[round] ?? Number.NaN)));
 
 const events = z.array(z.object({ name: z.string(), cat: z.string(), ts: z.number(), dur: z.number() }));
 
@@ -91,14 +99,14 @@ async function beside(subject: Subject, graph: Uint8Array, folder: string): Prom
       outputs,
     })),
   );
-  const [whole = Number.NaN, needed = Number.NaN] = await times(runs);
+  const [whole, needed] = await times(runs);
   for (const { session } of runs) await session.release();
   const most = await peakOf(subject.name, collecting, ["loss", "gradient"]);
   const least = await peakOf(subject.name, backward, ["loss", "cotangents"]);
   const peaks = `peak memory of collecting ÷ of the backward pass to activations (${Math.round(least)} MB)`;
   return [
     atMost(`${subject.name}: ${peaks}`, most / least, "×", 1.3),
-    atMost(`${subject.name}: share of collecting's time beyond that pass`, (100 * (whole - needed)) / whole, "%"),
+    atMost(`${subject.name}: share of collecting's time beyond that pass`, 100 * (1 - quotient(needed, whole)), "%"),
   ];
 }
 
@@ -126,18 +134,23 @@ export async function measure(): Promise<Figure[]> {
           const formed = await compileGradient(path, { ...compileOptions, plan: "whole" });
           runs.push({ session: await ort.InferenceSession.create(formed.graph, options), feeds, outputs });
         }
-        const [plain = Number.NaN, collecting = Number.NaN, whole] = await times(runs);
+        const [plain = [], collecting, whole] = await times(runs);
         for (const run of runs.slice(1)) await run.session.release();
         if (whole !== undefined) {
           const name = `${subject.name}: forming whole gradients first, r = ${perLayer} ÷ collecting`;
-          figures.push(atMost(name, whole / collecting, "×"));
+          figures.push(atMost(name, quotient(whole, collecting), "×"));
         }
         const goal = perLayer === R ? subject.goal : null;
         figures.push(
-          atMost(`${subject.name}: collecting at r = ${perLayer} a layer ÷ forward`, collecting / plain, "×", goal),
+          atMost(
+            `${subject.name}: collecting at r = ${perLayer} a layer ÷ forward`,
+            quotient(collecting, plain),
+            "×",
+            goal,
+          ),
         );
         if (perLayer !== R) continue;
-        figures.push(atMost(`${subject.name}: forward pass, per example`, plain / subject.batch, "ms"));
+        figures.push(atMost(`${subject.name}: forward pass, per example`, median(plain) / subject.batch, "ms"));
         figures.push(...(await beside(subject, graph, folder)));
         const [share, turns] = await gatherShares(graph, feeds, folder);
         figures.push(
