@@ -3,7 +3,7 @@
 import { SLOT } from "./kernel/kernel.ts";
 import { COARSE_TERMS, coarseLayout, FINE_TERMS, fineLayout, strideOf } from "./plane.ts";
 import { type PreparedQuery, prepareQuery, slotAt } from "./query.ts";
-import { CHUNK_ROWS, HEAP_VALUES, type Resident } from "./resident.ts";
+import { CHUNK_ROWS, HEAP_VALUES, QUERIES_AT_ONCE, type Resident } from "./resident.ts";
 import { type Candidates, keepReaching, prune } from "./topk.ts";
 
 /** Bytes of codes that stay in the processor's second-level cache while a batch of queries is multiplied with them. */
@@ -29,10 +29,17 @@ export interface Scanned {
   scanned: number;
 }
 
+/** Whether the heaps have room for the k best of a query; a larger k goes without bounds, and is cut to size afterwards. */
+const bounded = (k: number): boolean => 2 * k <= HEAP_VALUES;
+
+/** Queries that one scan takes. */
+export const queriesAtOnce = (k: number): number =>
+  bounded(k) ? Math.min(QUERIES_AT_ONCE, Math.floor(HEAP_VALUES / (2 * k))) : QUERIES_AT_ONCE;
+
 /**
- * Scans all rows, or those of the bitmap `filter`, for queries that are prepared in slots of their own, each row read once from memory. A
+ * Scans all rows, or those of the bitmap `filter`, for at most queriesAtOnce(k) queries that are prepared in slots of their own, each row read once from memory. A
  * query leaves the scan when ‖q‖ times the longest norm ahead reaches neither bound. Returns what it found for each query, in order, or
- * only for the first ones, at least one, where all together would hold more than `most` candidates or HEAP_VALUES values.
+ * only for the first ones, at least one, where all together would hold more than `most` candidates.
  */
 export function scan(
   resident: Resident,
@@ -42,10 +49,8 @@ export function scan(
   most = MOST_CANDIDATES,
 ): Scanned[] {
   const { n, dimension, kernel, at, doubles, words } = resident;
-  // A k that no heap has room for goes without bounds, and is cut to size afterwards.
-  const kept = 2 * k <= HEAP_VALUES ? k : 0;
-  const asked = queries.slice(0, kept === 0 ? queries.length : Math.floor(HEAP_VALUES / (2 * kept)));
-  const states = asked.map(({ slot }, index): Scanning => {
+  const kept = bounded(k) ? k : 0;
+  const states = queries.map(({ slot }, index): Scanning => {
     const address = slotAt(resident, slot);
     doubles.fill(0, (address + SLOT.high) / 8, (address + SLOT.low) / 8 + 1);
     words.fill(0, (address + SLOT.place) / 4, (address + SLOT.lowCount) / 4 + 1);

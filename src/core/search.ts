@@ -6,7 +6,7 @@ import { longRows } from "./plane.ts";
 import { orderedDot, type PreparedQuery, prepareQuery } from "./query.ts";
 import { fitting, type Held, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Resident, type Tier } from "./resident.ts";
 import { type RowPlace, RowReader } from "./row-reader.ts";
-import { exactDots, narrow, type Scanned, scan } from "./scan.ts";
+import { exactDots, narrow, queriesAtOnce, type Scanned, scan } from "./scan.ts";
 import type { IndexSource } from "./source.ts";
 import { best, type Candidates, keepReaching, kthLargest, type Neighbour, prune } from "./topk.ts";
 
@@ -138,17 +138,23 @@ export async function openTier(
     }
     checkFilter(n, filter);
     const k = Math.min(topK, n);
-    const prepared = gradients.map((gradient, slot) => prepareQuery(resident, gradient, slot));
-    const asked = prepared.filter((query) => query !== null);
-    const answered: SearchAnswer[] = [];
-    // One part, unless the queries leave more candidates open than may be held at once.
-    while (answered.length < asked.length) {
+    const answers: SearchAnswer[] = [];
+    // One part, unless the queries want more room than there is. Their slots are theirs only until a row is waited for, when another
+    // search may prepare its own: so each part is prepared anew.
+    while (answers.length < gradients.length) {
       const started = kernel.now();
-      const rest = asked.slice(answered.length);
-      const scans = scan(resident, rest, k, filter ?? null).map((scanned, at) => ({ query: rest[at], scanned }));
-      answered.push(...(await certify(scans, k, (kernel.now() - started) / scans.length)));
+      const part = gradients.slice(answers.length, answers.length + queriesAtOnce(k));
+      const prepared = part.map((gradient, slot) => prepareQuery(resident, gradient, slot));
+      const asked = prepared.filter((query) => query !== null);
+      const scans = scan(resident, asked, k, filter ?? null).map((scanned, at) => ({ query: asked[at], scanned }));
+      const certified = await certify(scans, k, (kernel.now() - started) / scans.length);
+      for (const query of prepared) {
+        const answer = query === null ? nothing : certified.shift();
+        if (answer === undefined) break;
+        answers.push(answer);
+      }
     }
-    return prepared.map((query) => (query === null ? nothing : answered.shift()) ?? nothing);
+    return answers;
   };
 
   return {

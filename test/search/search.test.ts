@@ -192,6 +192,19 @@ test("a batch that leaves more candidates open than may be held is answered in p
   await index.remove();
 });
 
+test("batches that are answered in parts do not disturb each other while they wait for rows", async () => {
+  const index = await buildIndex(rows, R);
+  const searcher = await openTier(index.manifest, index.source, loadKernel(), "coarse");
+  const batches = Array.from({ length: 2 }, () => Array.from({ length: 9 }, () => normal(R)));
+  const k = 2000;
+  const together = await Promise.all(batches.map((gradients) => searcher.searchBatch(gradients, k)));
+  for (const [at, gradients] of batches.entries()) {
+    const found = together[at].map(({ helpful, harmful }) => ({ helpful, harmful }));
+    expect(found).toEqual(gradients.map((gradient) => bruteForce(rows, gradient, k)));
+  }
+  await index.remove();
+});
+
 test("rows are read from the source once while they are kept", async () => {
   const index = await buildIndex(rows, R);
   const searcher = await openTier(index.manifest, index.source, loadKernel(), "fine");
