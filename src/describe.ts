@@ -58,7 +58,6 @@ const invalidParameter = (issues: Parameters<typeof explain>[0], input: unknown)
 
 /** The query string's parameters: a string each, or a list where one is given several times. */
 export function queryParameters(c: Context): Record<string, string | string[]> {
-  if (!c.req.url.includes("?")) return {};
   const given = Object.entries(c.req.queries());
   return Object.fromEntries(given.map(([name, values]) => [name, values.length === 1 ? values[0] : values]));
 }

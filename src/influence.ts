@@ -75,11 +75,13 @@ export const influence = new Hono<Environment>().post(PATH, async (c) => {
   watch?.lap("query");
   const found = await index.searcher.searchBatch(gradients, topK, bitmap);
   watch?.lap("search");
-  for (const part of watch ? (["scan", "refine", "read"] as const) : []) {
-    watch?.part(
-      part,
-      found.reduce((sum, { milliseconds }) => sum + milliseconds[part], 0),
-    );
+  if (watch) {
+    for (const part of ["scan", "refine", "read"] as const) {
+      watch.part(
+        part,
+        found.reduce((sum, { milliseconds }) => sum + milliseconds[part], 0),
+      );
+    }
   }
   const { name, version } = index.manifest;
   const served = { index: { name, version }, topK };

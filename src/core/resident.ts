@@ -21,7 +21,7 @@ const SHORT_SHARE = 0.05;
 export const KEPT_BYTES = 2 * 1024 * 1024;
 /** Rows that one call of the kernel takes at most. */
 export const CHUNK_ROWS = 1024;
-/** Places after which a scan looks whether it may stop. */
+/** Places after which a scan looks whether it may stop: STEP of kernel/assembly/sweep.ts. */
 export const STEP_ROWS = 64;
 /** Values that the heaps of all slots may hold together: 2 k for each query of a scan. */
 export const HEAP_VALUES = 16_384;

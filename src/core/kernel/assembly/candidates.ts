@@ -22,7 +22,16 @@ export function widths(a: v128, b: v128, residualFactor: f64, normFactor: f64): 
   );
 }
 
-/** Two bits: (dot + width > 0 and ≥ high) or (dot − width < 0 and ≤ low). */
+/** Whether a row may matter: (dot + width > 0 and ≥ high) or (dot − width < 0 and ≤ low). */
+// @ts-ignore: decorator
+@inline
+export function reaches(dot: f64, width: f64, high: f64, low: f64): bool {
+  const above = dot + width;
+  const below = dot - width;
+  return (above > 0 && above >= high) || (below < 0 && below <= low);
+}
+
+/** The same of two rows, as two bits: (dot + width > 0 and ≥ high) or (dot − width < 0 and ≤ low). */
 // @ts-ignore: decorator
 @inline
 export function reach(dot: v128, width: v128, high: f64, low: f64): u32 {

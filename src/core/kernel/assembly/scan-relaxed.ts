@@ -5,7 +5,7 @@
  * bits and not seven, so that four products fit 16 bits and are widened together: processors multiply less often than they add
  * (measured: a tenth to a sixth more rows a second), and the wider intervals let hardly more rows through.
  */
-import { participants, put, sumLanes, TERMS } from "./candidates";
+import { participants, put, reaches, sumLanes, TERMS } from "./candidates";
 import { CODES, HIGH_FACTOR, NORM_FACTOR, RESIDUAL_FACTOR } from "./slot";
 
 /**
@@ -169,11 +169,7 @@ function settle(
     // 128 h + l − 4096, exact in float64.
     const dot = scale * (128 * <f64>laneOf(highs, lane) + <f64>lows - 4096 * <f64>load<i32>(terms, 12));
     const width = residualFactor * <f64>load<f32>(terms, 8) + normFactor * <f64>load<f32>(terms, 4);
-    const above = dot + width;
-    const below = dot - width;
-    if ((above > 0 && above >= high) || (below < 0 && below <= low)) {
-      written = put(row + lane, dot, width, written, outPlaces, outPairs);
-    }
+    if (reaches(dot, width, high, low)) written = put(row + lane, dot, width, written, outPlaces, outPairs);
   }
   return written;
 }

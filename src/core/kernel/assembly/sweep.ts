@@ -1,4 +1,5 @@
 /** One query's way through the places: parts that double, the bounds brought up to date after each. See KernelExports.sweep in ../kernel.ts. */
+import { reaches } from "./candidates";
 import { scan } from "./scan";
 import { HIGH, HIGH_COUNT, LOW, LOW_COUNT, NORM_FACTOR, OPEN, PLACE, RESIDUAL_FACTOR } from "./slot";
 
@@ -87,9 +88,7 @@ function compact(slot: usize, written: u32, outPlaces: usize, outPairs: usize): 
     const pair = v128.load(outPairs + 16 * entry);
     const dot = f64x2.extract_lane(pair, 0);
     const width = f64x2.extract_lane(pair, 1);
-    const above = dot + width;
-    const below = dot - width;
-    if (!((above > 0 && above >= high) || (below < 0 && below <= low))) continue;
+    if (!reaches(dot, width, high, low)) continue;
     store<u32>(outPlaces + 4 * left, load<u32>(outPlaces + 4 * entry));
     v128.store(outPairs + 16 * left, pair);
     left++;
