@@ -7,7 +7,7 @@ import * as z from "zod";
 import { compileGradient } from "../compile/compile.ts";
 import { median } from "../evaluate/statistics.ts";
 import { backwardToActivations, gathers, turnedForGathering } from "./activations.ts";
-import { atMost, type Figure } from "./figure.ts";
+import { atMost, type Figure, quotient } from "./figure.ts";
 import { peakOf } from "./peak.ts";
 import { type Feeds, type Subject, subjects } from "./subjects.ts";
 
@@ -31,10 +31,6 @@ async function times(
   }
   return taken;
 }
-
-/** The median over the rounds of one session's time ÷ another's. */
-const quotient = (of: readonly number[] = [], by: readonly number[] = []): number =>
-  median(of.map((time, round) => time / (by[round] ?? Number.NaN)));
 
 const events = z.array(z.object({ name: z.string(), cat: z.string(), ts: z.number(), dur: z.number() }));
 
@@ -73,10 +69,8 @@ async function gatherShares(graph: Uint8Array, feeds: Feeds, folder: string): Pr
     .sort((a, b) => a.ts - b.ts)
     .map(({ ts, dur }) => kernels.filter((event) => event.ts >= ts && event.ts < ts + dur))
     .slice(1);
-  const share = (counts: (node: string) => boolean) => {
-    const shares = warm.map((run) => total(run.filter(({ node }) => counts(node))) / total(run)).sort((a, b) => a - b);
-    return shares[Math.floor(shares.length / 2)] ?? Number.NaN;
-  };
+  const share = (counts: (node: string) => boolean) =>
+    median(warm.map((run) => total(run.filter(({ node }) => counts(node))) / total(run)));
   return [share(gathers), share((node) => turns.has(node))];
 }
 

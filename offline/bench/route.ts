@@ -16,7 +16,7 @@ import { untilAnswered } from "../command/demonstration.ts";
 import { median } from "../evaluate/statistics.ts";
 import { folderBucket } from "../store/folder-bucket.ts";
 import { readManifest } from "../store/publish.ts";
-import { atLeast, atMost, type Figure } from "./figure.ts";
+import { atLeast, atMost, type Figure, quotient } from "./figure.ts";
 import { demonstrationWith, readQueries } from "./vectors.ts";
 
 const ROWS = 10_000;
@@ -61,13 +61,12 @@ export async function measure(): Promise<Figure[]> {
       echoes.push(echoed);
       batches.push(together / singles);
     }
-    const quotients = (of: number[]) => median(whole.map((asked, round) => asked / (of[round] ?? Number.NaN)));
     const title = `route: POST influence, n = ${ROWS}, R = ${dimension}`;
     return [
       atMost(`${title}, in workerd`, median(whole), "requests per second of processor time"),
       atMost("route: an empty hono route in the same workerd", median(empty), "requests per second of processor time"),
-      atLeast(`${title} ÷ the empty route`, quotients(empty), "×", 0.5),
-      atMost(`${title} ÷ a route that only takes the body and answers as much`, quotients(echoes), "×"),
+      atLeast(`${title} ÷ the empty route`, quotient(whole, empty), "×", 0.5),
+      atMost(`${title} ÷ a route that only takes the body and answers as much`, quotient(whole, echoes), "×"),
       atMost(
         `route: ${BATCH} queries in one request ÷ ${BATCH} requests, one after another`,
         median(batches),
