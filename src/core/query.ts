@@ -30,7 +30,8 @@ export function prepareQuery(resident: Resident, gradient: Float32Array, slot: n
   const term = (offset: number) => doubles[(address + offset) / 8];
   return {
     slot,
-    values: gradient,
+    // A copy: the truths of rows that are waited for must be of what was scanned, whatever the caller does with its own meanwhile.
+    values: gradient.slice(),
     unit: term(SLOT.unit),
     residualFactor: term(SLOT.residualFactor),
     normFactor: term(SLOT.normFactor),
