@@ -5,7 +5,7 @@ import type { Bucket } from "./bucket.ts";
 import { imageRange, offsetsRange } from "./core/image-pack.ts";
 import type { Kernel } from "./core/kernel/kernel.ts";
 import { FILES, fileKey, type Manifest, type Metadata } from "./core/manifest.ts";
-import { addressesOf, fitting, type Tier } from "./core/resident.ts";
+import { addressesOf, fitting, mixingOf, type Tier } from "./core/resident.ts";
 import { RowReader } from "./core/row-reader.ts";
 import { type Backend, openTier, type SearchAnswer, type Searcher } from "./core/search.ts";
 import { CorruptIndexError, type IndexSource } from "./core/source.ts";
@@ -51,7 +51,9 @@ function rowBytes(manifest: Manifest): number {
 /** The least bytes with which an index can be served. */
 export function leastBytes(manifest: Manifest): number {
   const { n, dimension } = manifest;
-  const ends = (["rows", "fine", "coarse"] as const).map((tier) => addressesOf(n, dimension, tier).end);
+  const ends = (["rows", "fine", "coarse"] as const).map(
+    (tier) => addressesOf(n, dimension, tier, 0, mixingOf(manifest)).end,
+  );
   return Math.min(...ends) + rowBytes(manifest);
 }
 
@@ -65,7 +67,7 @@ export interface Fit {
 /** What of an index fits `available` ≥ leastBytes: more rows are held where there is room. Throws BudgetError. */
 export function whatFits(manifest: Manifest, available: number): Fit {
   const beside = rowBytes(manifest);
-  const { tier, longest, bytes } = fitting(manifest.n, manifest.dimension, available - beside);
+  const { tier, longest, bytes } = fitting(manifest.n, manifest.dimension, available - beside, mixingOf(manifest));
   return { tier, longest, bytes: bytes + beside };
 }
 

@@ -187,6 +187,7 @@ async function searchGraph(
       exact: false,
       recall: calibration.recall,
       scanned: 0,
+      codeBytes: 0,
       survivors: found.length,
       rescored: found.length,
       fetched,

@@ -16,12 +16,16 @@ export interface Basis {
   exponents: Int16Array;
   /** [R] s_j = 2^exponent_j, by which a query is multiplied; 0 where dropped. */
   scales: Float64Array;
-  /** First coordinates of the transforms, applied one after another, each over `width` coordinates. */
-  starts: readonly number[];
-  /** The largest power of two ≤ R. */
-  width: number;
-  /** [starts.length · width] +1 or −1: the signs that each transform applies first. */
+  /** Walsh-Hadamard transforms, applied one after another. */
+  passes: readonly Pass[];
+  /** [Σ width] +1 or −1: the signs that each transform applies first. */
   signs: Int8Array;
+}
+
+/** Over which coordinates a transform goes: `width`, a power of two, from `start`. */
+interface Pass {
+  start: number;
+  width: number;
 }
 
 export const DROPPED = -32768;
@@ -57,16 +61,16 @@ function exponentOf(value: number): number {
 /** The most coordinates for which the scan's 32-bit sums cannot overflow. */
 export const MOST_COORDINATES = 131072;
 
-/** The rotation of R coordinates that `seed` draws. Throws RangeError if R is too large for the scan. */
-export function drawBasis(exponents: Int16Array, seed: number | string): Basis {
+/** The rotation of R coordinates, the first `head` and the others each for themselves, that `seed` draws. Throws RangeError if R is too large for the scan. */
+export function drawBasis(exponents: Int16Array, seed: number | string, head = 0): Basis {
   const dimension = exponents.length;
   if (dimension > MOST_COORDINATES) {
     throw new RangeError(`R: expected at most ${MOST_COORDINATES}, got ${dimension}; keep fewer coordinates`);
   }
-  const { starts, width } = transforms(dimension);
+  const passes = passesOf(dimension, head);
   const generator = random(seed, "basis");
-  const signs = Int8Array.from({ length: starts.length * width }, () => (generator.below(2) === 0 ? 1 : -1));
-  return { dimension, exponents, scales: scalesOf(exponents), starts, width, signs };
+  const signs = Int8Array.from({ length: signCount(passes) }, () => (generator.below(2) === 0 ? 1 : -1));
+  return { dimension, exponents, scales: scalesOf(exponents), passes, signs };
 }
 
 const scalesOf = (exponents: Int16Array): Float64Array =>
@@ -76,20 +80,27 @@ const scalesOf = (exponents: Int16Array): Float64Array =>
  * One transform where R is a power of two. Otherwise three of the largest power of two below R: over its first, its last and
  * its middle coordinates; the middle one mixes what the first two each spread over their own part.
  */
-function transforms(dimension: number): { starts: number[]; width: number } {
+function transforms(from: number, dimension: number): Pass[] {
   const width = 2 ** (31 - Math.clz32(dimension));
   const rest = dimension - width;
-  return { starts: rest === 0 ? [0] : [0, rest, rest >> 1], width };
+  const starts = rest === 0 ? [0] : [0, rest, rest >> 1];
+  return starts.map((start) => ({ start: from + start, width }));
 }
 
-/** x ← T x, in place. `x`: [R] float64. Relative error ≤ starts · (log₂ width + 2) · 2⁻⁵³ in the norm (FORMAT.md). */
+const passesOf = (dimension: number, head: number): Pass[] =>
+  head === 0 ? transforms(0, dimension) : [...transforms(0, head), ...transforms(head, dimension - head)];
+
+const signCount = (passes: readonly Pass[]): number => passes.reduce((sum, { width }) => sum + width, 0);
+
+/** x ← T x, in place. `x`: [R] float64. Relative error ≤ passes · (log₂ width + 2) · 2⁻⁵³ in the norm (FORMAT.md). */
 export function rotate(basis: Basis, x: Float64Array): void {
-  const { starts, width, signs } = basis;
-  const normal = 1 / Math.sqrt(width);
-  for (let pass = 0; pass < starts.length; pass++) {
-    const start = starts[pass];
-    for (let j = 0; j < width; j++) x[start + j] *= signs[pass * width + j] * normal;
+  const { passes, signs } = basis;
+  let at = 0;
+  for (const { start, width } of passes) {
+    const normal = 1 / Math.sqrt(width);
+    for (let j = 0; j < width; j++) x[start + j] *= signs[at + j] * normal;
     walshHadamard(x, start, width);
+    at += width;
   }
 }
 
@@ -124,14 +135,13 @@ function walshHadamard(x: Float64Array, start: number, width: number): void {
 export const signsAt = (dimension: number): number => HEADER_BYTES + align(2 * dimension);
 
 /** The length of basis.bin: a header, int16 exponents [R], int8 signs. */
-export function basisBytes(dimension: number): number {
-  const { starts, width } = transforms(dimension);
-  return signsAt(dimension) + align(starts.length * width);
+export function basisBytes(dimension: number, head = 0): number {
+  return signsAt(dimension) + align(signCount(passesOf(dimension, head)));
 }
 
 /** basis.bin. */
 export function encodeBasis(basis: Basis, n: number): Uint8Array {
-  const bytes = new Uint8Array(basisBytes(basis.dimension));
+  const bytes = new Uint8Array(signsAt(basis.dimension) + align(basis.signs.length));
   bytes.set(encodeHeader({ kind: "basis", n, dimension: basis.dimension, stride: 0 }));
   const view = new DataView(bytes.buffer);
   basis.exponents.forEach((exponent, j) => {
@@ -142,16 +152,16 @@ export function encodeBasis(basis: Basis, n: number): Uint8Array {
 }
 
 /** Reads basis.bin; views into `bytes`, which must start at a multiple of 64 in its buffer. Throws CorruptIndexError. */
-export function decodeBasis(file: string, bytes: Uint8Array, n: number, dimension: number): Basis {
+export function decodeBasis(file: string, bytes: Uint8Array, n: number, dimension: number, head = 0): Basis {
   checkHeader(file, bytes, { kind: "basis", n, dimension, stride: 0 });
-  const { starts, width } = transforms(dimension);
-  const length = basisBytes(dimension);
+  const passes = passesOf(dimension, head);
+  const length = basisBytes(dimension, head);
   if (dimension > MOST_COORDINATES) throw new CorruptIndexError(file, `R ≤ ${MOST_COORDINATES}`, `${dimension}`);
   if (bytes.length !== length) throw new CorruptIndexError(file, `${length} bytes`, `${bytes.length}`);
   if (bytes.byteOffset % ALIGNMENT !== 0) throw new RangeError(`${file}: expected bytes aligned to ${ALIGNMENT}`);
   const exponents = new Int16Array(bytes.buffer, bytes.byteOffset + HEADER_BYTES, dimension);
-  const signs = new Int8Array(bytes.buffer, bytes.byteOffset + signsAt(dimension), starts.length * width);
+  const signs = new Int8Array(bytes.buffer, bytes.byteOffset + signsAt(dimension), signCount(passes));
   if (signs.some((sign) => sign !== 1 && sign !== -1))
     throw new CorruptIndexError(file, "signs of +1 or −1", "another");
-  return { dimension, exponents, scales: scalesOf(exponents), starts, width, signs };
+  return { dimension, exponents, scales: scalesOf(exponents), passes, signs };
 }

@@ -8,7 +8,7 @@ export const ALIGNMENT = 64;
 const MAGIC = "inflEdge";
 const VERSION = 1;
 
-export type FileKind = "basis" | "coarse" | "fine" | "mask" | "images";
+export type FileKind = "basis" | "mixing" | "coarse" | "fine" | "mask" | "images";
 
 export interface FileHeader {
   kind: FileKind;

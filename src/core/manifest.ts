@@ -3,6 +3,7 @@
  * written; `current.json` (the pointer) then names the version to serve. No times or machine names: same inputs, same bytes.
  */
 import * as z from "zod";
+import { WIDEST_BLOCK } from "./mixing.ts";
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.int().nonnegative();
@@ -81,6 +82,13 @@ export const fidelitySchema = z.object({
 });
 export type Fidelity = z.infer<typeof fidelitySchema>;
 
+export const mixingSchema = z.object({
+  blocks: z.array(z.int().positive().max(WIDEST_BLOCK)).min(1),
+  head: z.int().positive().multipleOf(16),
+});
+/** Shape of mixing.bin, and of the planes that it divides. */
+export type MixingShape = z.infer<typeof mixingSchema>;
+
 export const manifestSchema = z.object({
   format: z.literal(FORMAT),
   name: indexName,
@@ -90,6 +98,8 @@ export const manifestSchema = z.object({
   n: z.int().positive(),
   queries: count,
   dimension: z.int().positive(),
+  /** How mixing.bin mixes the coordinates, where it does: widths of blocks whose sum is R, and how many mixed coordinates are a row's head. */
+  mixing: mixingSchema.optional(),
   layers: z.array(layerSchema).min(1),
   /** How the kept coordinates were chosen; `calibrationExamples`: on how many examples their importance was measured. */
   compressor: z.object({
@@ -133,6 +143,7 @@ export const FILES = {
   mask: "mask.bin",
   gradientGraph: "gradient.onnx",
   basis: "basis.bin",
+  mixing: "mixing.bin",
   coarse: "coarse.bin",
   fine: "fine.bin",
   long: "long.f32",

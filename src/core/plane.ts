@@ -8,7 +8,11 @@ import { align, HEADER_BYTES } from "./header.ts";
 /** Codes are in −127 … 127. */
 export const CODE_LIMIT = 127;
 
-/** Bytes of one row's terms: coarse f32 scale, f32 norm, f32 residual norm, i32 sum of codes; fine f32 scale, f32 residual norm. */
+/**
+ * Bytes of one row's terms: coarse f32 scale, f32 norm, f32 residual norm, i32 sum of codes; where rows are divided, of the head f32 scale,
+ * f32 norm of the row, f32 norm of the tail, i32 sum of codes, and of the tail f32 scale, f32 residual norm of the row, i32 sum of codes,
+ * zeros; fine f32 scale, f32 residual norm.
+ */
 export const COARSE_TERMS = 16;
 export const FINE_TERMS = 8;
 
@@ -19,20 +23,33 @@ export interface PlaneLayout {
   bytes: number;
 }
 
-/** coarse.bin also says which row lies at each place: u32 [n]. */
+/** coarse.bin also says which row lies at each place: u32 [n]. Tails have terms and codes of their own; both at 0 where rows are not divided. */
 export interface CoarseLayout extends PlaneLayout {
   orderAt: number;
+  tailTermsAt: number;
+  tailCodesAt: number;
 }
 
 /** Codes of R coordinates are padded with zeros to whole SIMD vectors. */
 export const strideOf = (dimension: number): number => Math.ceil(dimension / 16) * 16;
 
-/** coarse.bin: its rows lie in groups of four, the last group filled up with zeros. */
-export function coarseLayout(n: number, dimension: number): CoarseLayout {
+/**
+ * coarse.bin: its rows lie in groups of four, the last group filled up with zeros. Where rows are divided, these are their heads of `head`
+ * coordinates, and the tails follow, one after another, because only some of them are read.
+ */
+export function coarseLayout(n: number, dimension: number, head = 0): CoarseLayout {
   const termsAt = HEADER_BYTES + align(4 * n);
-  const codesAt = termsAt + align(n * COARSE_TERMS);
-  const bytes = codesAt + align(Math.ceil(n / 4) * 4 * strideOf(dimension));
-  return { orderAt: HEADER_BYTES, termsAt, codesAt, bytes };
+  const groups = Math.ceil(n / 4) * 4;
+  if (head === 0) {
+    const codesAt = termsAt + align(n * COARSE_TERMS);
+    const bytes = codesAt + align(groups * strideOf(dimension));
+    return { orderAt: HEADER_BYTES, termsAt, codesAt, tailTermsAt: 0, tailCodesAt: 0, bytes };
+  }
+  const tailTermsAt = termsAt + align(n * COARSE_TERMS);
+  const codesAt = tailTermsAt + align(n * COARSE_TERMS);
+  const tailCodesAt = codesAt + align(groups * head);
+  const bytes = tailCodesAt + align(n * (strideOf(dimension) - head));
+  return { orderAt: HEADER_BYTES, termsAt, codesAt, tailTermsAt, tailCodesAt, bytes };
 }
 
 /** fine.bin: its rows lie one after another, because they are read one at a time. */
@@ -58,38 +75,60 @@ export interface RowTerms {
   norm: number;
   residual: number;
   codeSum: number;
+  /** Where the row is divided, of its tail; else zeros. */
+  tailScale: number;
+  tailNorm: number;
+  tailSum: number;
   fineScale: number;
   fineResidual: number;
 }
 
 /**
- * Quantises a rotated row into `coarse` and `fine` ([≥ R] int8, the rest untouched). `x`: [R] float64, ‖x‖ ≤ about 1; holds
- * what both planes leave afterwards. Nothing throws: a row too small for float32 scales gets codes of zero and wider bounds.
+ * Quantises a rotated row into `coarse` and `fine` ([≥ R] int8, the rest untouched), its head of `head` coordinates and its tail with a
+ * scale each where it is divided. `x`: [R] float64, ‖x‖ ≤ about 1; holds what both planes leave afterwards. Nothing throws: a row too
+ * small for float32 scales gets codes of zero and wider bounds.
  */
-export function quantiseRow(x: Float64Array, coarse: Int8Array, fine: Int8Array): RowTerms {
+export function quantiseRow(x: Float64Array, coarse: Int8Array, fine: Int8Array, head = 0): RowTerms {
   const norm = roundUp(normOf(x));
-  const { scale, codeSum, square } = quantise(x, coarse);
+  const tailNorm = head === 0 ? 0 : roundUp(normOf(x.subarray(head)));
+  const { scale, codeSum, square, least } = quantise(head === 0 ? x : x.subarray(0, head), coarse);
+  const tail = head === 0 ? NO_TAIL : quantise(x.subarray(head), coarse.subarray(head));
+  const coded = Math.sqrt(scale ** 2 * square + tail.scale ** 2 * tail.square);
   const residual = roundUp(normOf(x));
   const fineTerms = quantise(x, fine);
   return {
-    scale,
-    norm: Math.max(norm, roundUp(scale * Math.sqrt(square))),
+    // A head's interval follows from its scale, which therefore is not zero where its codes are and it is not.
+    scale: head === 0 ? scale : Math.max(scale, least),
+    norm: Math.max(norm, roundUp(coded)),
     residual,
     codeSum,
+    tailScale: tail.scale,
+    tailNorm,
+    tailSum: tail.codeSum,
     fineScale: fineTerms.scale,
     fineResidual: roundUp(normOf(x)),
   };
 }
 
+interface Quantised {
+  scale: number;
+  codeSum: number;
+  square: number;
+  /** Where the scale is zero and x is not, twice what its coordinates may be. */
+  least: number;
+}
+
+const NO_TAIL: Quantised = { scale: 0, codeSum: 0, square: 0, least: 0 };
+
 /** Codes of x, and x ← x − scale · codes. Products are exact in float64 (24 + 7 bits). */
-function quantise(x: Float64Array, codes: Int8Array): { scale: number; codeSum: number; square: number } {
+function quantise(x: Float64Array, codes: Int8Array): Quantised {
   let largest = 0;
   for (let j = 0; j < x.length; j++) largest = Math.max(largest, Math.abs(x[j]));
   const rounded = Math.fround(largest / CODE_LIMIT);
   const scale = rounded >= SMALLEST_NORMAL ? rounded : 0;
   if (scale === 0) {
     codes.fill(0, 0, x.length);
-    return { scale, codeSum: 0, square: 0 };
+    return { scale, codeSum: 0, square: 0, least: largest === 0 ? 0 : 256 * SMALLEST_NORMAL };
   }
   let codeSum = 0;
   let square = 0;
@@ -100,7 +139,7 @@ function quantise(x: Float64Array, codes: Int8Array): { scale: number; codeSum: 
     square += code * code;
     x[j] -= scale * code;
   }
-  return { scale, codeSum, square };
+  return { scale, codeSum, square, least: 0 };
 }
 
 /** The least normal float32: below it a scale has too few bits to be of use. */

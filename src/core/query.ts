@@ -24,7 +24,16 @@ export function prepareQuery(resident: Resident, gradient: Float32Array, slot: n
   floats.set(gradient, at.values / 4);
   const address = slotAt(resident, slot);
   const signs = at.basis + signsAt(dimension);
-  const done = kernel.prepare(at.values, at.scales, signs, dimension, strideOf(dimension), at.rotated, address);
+  const done = kernel.prepare(
+    at.values,
+    at.scales,
+    signs,
+    dimension,
+    strideOf(dimension),
+    at.rotated,
+    address,
+    at.mixing,
+  );
   if (done === 0) return null;
   if (done === 2) checkGradient(gradient, dimension);
   const term = (offset: number) => doubles[(address + offset) / 8];

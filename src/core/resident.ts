@@ -2,10 +2,11 @@
 import { type Basis, basisBytes, decodeBasis } from "./basis.ts";
 import { crc32 } from "./crc32.ts";
 import { align, checkHeader } from "./header.ts";
-import { type Kernel, type KernelExports, slotBytes } from "./kernel/kernel.ts";
+import { type Kernel, type KernelExports, MIXING, PART_ROWS, PLANE, slotBytes } from "./kernel/kernel.ts";
 import { checkListed, loadInto } from "./load.ts";
-import { FILES, type Manifest } from "./manifest.ts";
-import { COARSE_TERMS, coarseLayout, fineLayout, longRows, strideOf } from "./plane.ts";
+import { FILES, type Manifest, type MixingShape } from "./manifest.ts";
+import { decodeMixing, type Mixing, mixingLayout, spreadOf } from "./mixing.ts";
+import { COARSE_TERMS, type CoarseLayout, coarseLayout, fineLayout, longRows, strideOf } from "./plane.ts";
 import { CorruptIndexError, type IndexSource } from "./source.ts";
 
 /** What is in memory beside the coarse plane: all float32 rows, a quarter of their bytes, or nothing. */
@@ -55,6 +56,10 @@ export interface Addresses {
   /** u32 [CHUNK_ROWS] and f64 [CHUNK_ROWS][2]. */
   rowList: number;
   pairs: number;
+  /** A PLANE, and the room that it names. */
+  plane: number;
+  leftPlaces: number;
+  leftPairs: number;
   /** f64 [R], of the basis. */
   scales: number;
   /** f64 [⌈n / STEP_ROWS⌉]: the longest norm at the places from step · STEP_ROWS on. */
@@ -62,6 +67,12 @@ export interface Addresses {
   /** Bitmap of n rows. */
   filter: number;
   basis: number;
+  /** A MIXING, and what it names beside mixing.bin; 0 where nothing is mixed. */
+  mixing: number;
+  widths: number;
+  factors: number;
+  integers: number;
+  mixingFile: number;
   checksums: number;
   coarse: number;
   /** Of fine.bin or rows.f32, by tier. */
@@ -79,14 +90,22 @@ const PAGE = 65536;
 const MEMORY_LIMIT = 2 ** 32 - PAGE;
 
 /** `longest`: rows of long.f32 held beside the coarse plane alone. */
-export function addressesOf(n: number, dimension: number, tier: Tier, longest = 0): Addresses {
+export function addressesOf(
+  n: number,
+  dimension: number,
+  tier: Tier,
+  longest = 0,
+  mixing: MixingShape | null = null,
+): Addresses {
   const stride = strideOf(dimension);
+  const head = mixing?.head ?? 0;
   let at = FIRST_ADDRESS;
   const take = (bytes: number) => {
     const address = at;
     at += align(bytes);
     return address;
   };
+  const takeMixed = (bytes: number) => (mixing === null ? 0 : take(bytes));
   const addresses = {
     slots: take(QUERIES_AT_ONCE * slotBytes(stride)),
     heaps: take(8 * HEAP_VALUES),
@@ -94,12 +113,20 @@ export function addressesOf(n: number, dimension: number, tier: Tier, longest = 
     rotated: take(8 * stride),
     rowList: take(4 * CHUNK_ROWS),
     pairs: take(16 * CHUNK_ROWS),
+    plane: take(PLANE.bytes),
+    leftPlaces: takeMixed(4 * PART_ROWS),
+    leftPairs: takeMixed(16 * PART_ROWS),
     scales: take(8 * dimension),
     ceilings: take(8 * Math.ceil(n / STEP_ROWS)),
     filter: take(Math.ceil(n / 8) + 16),
-    basis: take(basisBytes(dimension)),
+    basis: take(basisBytes(dimension, head)),
+    mixing: takeMixed(MIXING.bytes),
+    widths: takeMixed(4 * (mixing?.blocks.length ?? 0)),
+    factors: takeMixed(8 * dimension),
+    integers: takeMixed(4 * (dimension + 16)),
+    mixingFile: takeMixed(mixing === null ? 0 : mixingLayout(mixing.blocks).bytes),
     checksums: take(tier === "rows" ? 0 : 4 * n),
-    coarse: take(coarseLayout(n, dimension).bytes),
+    coarse: take(coarseLayout(n, dimension, head).bytes),
     second: take(secondBytes(n, dimension, tier, longest)),
   };
   const memoryBytes = Math.ceil(at / PAGE) * PAGE;
@@ -117,11 +144,10 @@ export const fitsIn = ({ end, memoryBytes }: Addresses, budgetBytes: number): bo
   end <= budgetBytes && memoryBytes <= MEMORY_LIMIT;
 
 /** The richest tier that fits `budgetBytes`. Throws BudgetError if not even the coarse plane does. */
-export function chooseTier(n: number, dimension: number, budgetBytes: number): Tier {
-  for (const tier of ["rows", "fine", "coarse"] as const) {
-    if (fitsIn(addressesOf(n, dimension, tier), budgetBytes)) return tier;
-  }
-  throw new BudgetError(n, dimension, addressesOf(n, dimension, "coarse").end, Math.min(budgetBytes, MEMORY_LIMIT));
+export function chooseTier(n: number, dimension: number, budgetBytes: number, mixing: MixingShape | null = null): Tier {
+  const addresses = (tier: Tier) => addressesOf(n, dimension, tier, 0, mixing);
+  for (const tier of ["rows", "fine", "coarse"] as const) if (fitsIn(addresses(tier), budgetBytes)) return tier;
+  throw new BudgetError(n, dimension, addresses("coarse").end, Math.min(budgetBytes, MEMORY_LIMIT));
 }
 
 /** What of an index fits `budgetBytes`, and the bytes it takes. Throws BudgetError. */
@@ -129,16 +155,19 @@ export function fitting(
   n: number,
   dimension: number,
   budgetBytes: number,
+  mixing: MixingShape | null = null,
 ): { tier: Tier; longest: number; bytes: number } {
-  const tier = chooseTier(n, dimension, budgetBytes);
-  const room = Math.min(budgetBytes, MEMORY_LIMIT) - addressesOf(n, dimension, tier).end - PAGE;
+  const tier = chooseTier(n, dimension, budgetBytes, mixing);
+  const room = Math.min(budgetBytes, MEMORY_LIMIT) - addressesOf(n, dimension, tier, 0, mixing).end - PAGE;
   const longest = tier === "coarse" ? Math.min(longRows(n), Math.max(0, Math.floor(room / (4 * dimension)))) : 0;
-  return { tier, longest, bytes: addressesOf(n, dimension, tier, longest).end };
+  return { tier, longest, bytes: addressesOf(n, dimension, tier, longest, mixing).end };
 }
 
 export interface Resident {
   n: number;
   dimension: number;
+  /** Coordinates of a row's head; 0 where rows are not divided. */
+  head: number;
   held: Held;
   /** Float32 rows are in memory for the places below this. */
   exact: number;
@@ -167,7 +196,9 @@ export async function loadResident(
   longest = 0,
 ): Promise<Resident> {
   const { n, dimension } = manifest;
-  const at = addressesOf(n, dimension, tier, longest);
+  const mixing = mixingOf(manifest);
+  const head = mixing?.head ?? 0;
+  const at = addressesOf(n, dimension, tier, longest, mixing);
   const kernel = host.instantiate();
   kernel.memory.grow(at.memoryBytes / PAGE - kernel.memory.buffer.byteLength / PAGE);
   const bytes = (address: number, length: number) => new Uint8Array(kernel.memory.buffer, address, length);
@@ -178,15 +209,25 @@ export async function loadResident(
   };
 
   const stride = strideOf(dimension);
-  const coarse = coarseLayout(n, dimension).bytes;
+  const coarse = coarseLayout(n, dimension, head);
   const fine = fineLayout(n, dimension).bytes;
-  const basis = decodeBasis(FILES.basis, await load(FILES.basis, at.basis, basisBytes(dimension)), n, dimension);
-  checkHeader(FILES.coarse, await load(FILES.coarse, at.coarse, coarse), { kind: "coarse", n, dimension, stride });
+  const basisFile = await load(FILES.basis, at.basis, basisBytes(dimension, head));
+  const basis = decodeBasis(FILES.basis, basisFile, n, dimension, head);
+  if (mixing !== null) {
+    const file = await load(FILES.mixing, at.mixingFile, mixingLayout(mixing.blocks).bytes);
+    placeMixing(kernel, at, mixing, decodeMixing(FILES.mixing, file, n, mixing.blocks));
+  }
+  checkHeader(FILES.coarse, await load(FILES.coarse, at.coarse, coarse.bytes), {
+    kind: "coarse",
+    n,
+    dimension,
+    stride,
+  });
   checkListed(manifest, FILES.fine, fine);
   checkListed(manifest, FILES.long, 4 * longRows(n) * dimension);
   checkListed(manifest, FILES.rows, 4 * n * dimension);
   const checksums = new Uint32Array(kernel.memory.buffer, at.checksums, tier === "rows" ? 0 : n);
-  const { orderAt, termsAt } = coarseLayout(n, dimension);
+  const { orderAt, termsAt } = coarse;
   const order = new Uint32Array(kernel.memory.buffer, at.coarse + orderAt, n);
   const unknown = order.find((row) => row >= n);
   if (unknown !== undefined) throw new CorruptIndexError(FILES.coarse, `rows of 0 … ${n - 1}`, `row ${unknown}`);
@@ -204,9 +245,50 @@ export async function loadResident(
   const exact = { rows: n, long: longRows(n), fine: 0, coarse: longest }[held];
   const { buffer } = kernel.memory;
   const [floats, doubles, words] = [new Float32Array(buffer), new Float64Array(buffer), new Uint32Array(buffer)];
+  placePlane(words, at, coarse, stride, head);
   doubles.set(basis.scales, at.scales / 8);
   doubles.set(ceilingsOf(terms), at.ceilings / 8);
-  return { n, dimension, held, exact, at, kernel, floats, doubles, words, basis, order, checksums };
+  return { n, dimension, head, held, exact, at, kernel, floats, doubles, words, basis, order, checksums };
+}
+
+/** How the index is mixed, null where it is not. Throws CorruptIndexError for a shape that none can have. */
+export function mixingOf({ dimension, mixing }: Manifest): MixingShape | null {
+  if (mixing === undefined) return null;
+  const mixed = mixing.blocks.reduce((sum, width) => sum + width, 0);
+  if (mixed === dimension && mixing.head < dimension) return mixing;
+  const got = `blocks of ${mixed} coordinates and a head of ${mixing.head}`;
+  throw new CorruptIndexError(FILES.manifest, `a mixing of R = ${dimension} coordinates`, got);
+}
+
+/** Lays out MIXING and what it names. */
+function placeMixing({ memory }: KernelExports, at: Addresses, { blocks, head }: MixingShape, mixing: Mixing): void {
+  const { placesAt, entriesAt } = mixingLayout(blocks);
+  const view = new DataView(memory.buffer, at.mixing, MIXING.bytes);
+  view.setFloat64(MIXING.spread, spreadOf(mixing), true);
+  const words = { blocks: blocks.length, widths: at.widths, factors: at.factors, integers: at.integers, head };
+  const file = { places: at.mixingFile + placesAt, entries: at.mixingFile + entriesAt };
+  for (const [name, value] of Object.entries({ ...words, ...file })) {
+    view.setUint32(MIXING[name as keyof typeof MIXING], value, true);
+  }
+  new Uint32Array(memory.buffer, at.widths, blocks.length).set(blocks);
+  new Float64Array(memory.buffer, at.factors, mixing.exponents.length).set(
+    Float64Array.from(mixing.exponents, (exponent) => 2 ** exponent),
+  );
+}
+
+/** Lays out PLANE. */
+function placePlane(words: Uint32Array, at: Addresses, coarse: CoarseLayout, stride: number, head: number): void {
+  const set = (offset: number, value: number) => {
+    words[(at.plane + offset) / 4] = value;
+  };
+  set(PLANE.terms, at.coarse + coarse.termsAt);
+  set(PLANE.codes, at.coarse + coarse.codesAt);
+  set(PLANE.stride, stride);
+  set(PLANE.head, head);
+  set(PLANE.tailTerms, at.coarse + coarse.tailTermsAt);
+  set(PLANE.tailCodes, at.coarse + coarse.tailCodesAt);
+  set(PLANE.leftPlaces, at.leftPlaces);
+  set(PLANE.leftPairs, at.leftPairs);
 }
 
 function fewAreLong(terms: Float32Array): boolean {

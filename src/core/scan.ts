@@ -27,6 +27,8 @@ export interface Scanned {
   candidates: Candidates;
   /** Places that were scanned: all, or the longest rows until the next could not matter. */
   scanned: number;
+  /** Bytes of codes that were read for this query. */
+  codeBytes: number;
 }
 
 /** Whether the heaps have room for the k best of a query; a larger k goes without bounds, and is cut to size afterwards. */
@@ -48,20 +50,21 @@ export function scan(
   filter: Uint8Array | null,
   most = MOST_CANDIDATES,
 ): Scanned[] {
-  const { n, dimension, kernel, at, doubles, words } = resident;
+  const { n, dimension, head, kernel, at, doubles, words } = resident;
   const kept = bounded(k) ? k : 0;
   const states = queries.map(({ slot }, index): Scanning => {
     const address = slotAt(resident, slot);
     doubles.fill(0, (address + SLOT.high) / 8, (address + SLOT.low) / 8 + 1);
+    words[(address + SLOT.tails) / 4] = 0;
     words.fill(0, (address + SLOT.place) / 4, (address + SLOT.lowCount) / 4 + 1);
     words[(address + SLOT.open) / 4] = 1;
     return { address, heaps: at.heaps + 16 * kept * index, found: { places: [], dots: [], widths: [] } };
   });
   if (filter !== null) placeFilter(resident, filter);
-  const { termsAt, codesAt } = coarseLayout(n, dimension);
   const stride = strideOf(dimension);
   const isOpen = ({ address }: Scanning) => words[(address + SLOT.open) / 4] === 1;
   const placeOf = ({ address }: Scanning) => words[(address + SLOT.place) / 4];
+  const tailsOf = ({ address }: Scanning) => words[(address + SLOT.tails) / 4];
   const part = states.length === 1 ? n : Math.max(8, Math.floor(CACHED_BYTES / stride / 8) * 8);
   for (let until = Math.min(part, n); ; until = Math.min(until + part, n)) {
     let open = false;
@@ -74,9 +77,7 @@ export function scan(
           kept,
           state.heaps,
           at.ceilings,
-          at.coarse + termsAt,
-          at.coarse + codesAt,
-          stride,
+          at.plane,
           filter === null ? 0 : at.filter,
           at.rowList,
           at.pairs,
@@ -92,6 +93,7 @@ export function scan(
   return states.map((state) => ({
     candidates: kept === 0 ? prune(state.found, k) : reaching(resident, state),
     scanned: placeOf(state),
+    codeBytes: head === 0 ? stride * placeOf(state) : head * placeOf(state) + (stride - head) * tailsOf(state),
   }));
 }
 
@@ -124,14 +126,11 @@ export function scanAll(
   filter: Uint8Array | null,
   visit: (part: Candidates) => void,
 ): void {
-  const { n, dimension, kernel, at } = resident;
-  const { termsAt, codesAt } = coarseLayout(n, dimension);
+  const { n, kernel, at } = resident;
   if (filter !== null) placeFilter(resident, filter);
   for (let first = 0; first < n; first += CHUNK_ROWS) {
     const written = kernel.scan(
-      at.coarse + termsAt,
-      at.coarse + codesAt,
-      strideOf(dimension),
+      at.plane,
       first,
       Math.min(CHUNK_ROWS, n - first),
       slotAt(resident, query.slot),
@@ -160,9 +159,9 @@ function placeFilter({ n, kernel, at, order }: Resident, filter: Uint8Array): vo
 
 /** The candidates' intervals with the fine plane added. */
 export function narrow(resident: Resident, query: PreparedQuery, candidates: Candidates): Candidates {
-  const { n, kernel, at, dimension, floats } = resident;
+  const { n, head, kernel, at, dimension, floats } = resident;
   const fine = fineLayout(n, dimension);
-  const [norms, residuals] = [at.coarse + coarseLayout(n, dimension).termsAt, at.second + fine.termsAt];
+  const [norms, residuals] = [at.coarse + coarseLayout(n, dimension, head).termsAt, at.second + fine.termsAt];
   // Other queries may have been prepared since: brings this one's rotated coordinates back.
   prepareQuery(resident, query.values, query.slot);
   const left = inChunks(resident, candidates.places, (rows, count, out) =>

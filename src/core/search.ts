@@ -4,7 +4,16 @@ import type { Kernel } from "./kernel/kernel.ts";
 import { FILES, type Manifest } from "./manifest.ts";
 import { longRows } from "./plane.ts";
 import { orderedDot, type PreparedQuery, prepareQuery } from "./query.ts";
-import { fitting, type Held, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Resident, type Tier } from "./resident.ts";
+import {
+  fitting,
+  type Held,
+  KEPT_BYTES,
+  loadResident,
+  mixingOf,
+  QUERIES_AT_ONCE,
+  type Resident,
+  type Tier,
+} from "./resident.ts";
 import { type RowPlace, RowReader } from "./row-reader.ts";
 import { exactDots, narrow, queriesAtOnce, type Scanned, scan } from "./scan.ts";
 import type { IndexSource } from "./source.ts";
@@ -23,6 +32,8 @@ export interface SearchAnswer {
   recall: number;
   /** Rows that the coarse scan read: the longest ones, until no further row could matter. */
   scanned: number;
+  /** Bytes of codes that it read. */
+  codeBytes: number;
   /** Rows whose interval from the coarse plane reached the k-th best, and rows read in full precision. */
   survivors: number;
   rescored: number;
@@ -83,7 +94,7 @@ export async function openSearcher(
   kernel: Kernel,
   budgetBytes: number,
 ): Promise<Searcher> {
-  const { tier, longest } = fitting(manifest.n, manifest.dimension, budgetBytes);
+  const { tier, longest } = fitting(manifest.n, manifest.dimension, budgetBytes, mixingOf(manifest));
   return openTier(manifest, source, kernel, tier, longest);
 }
 
@@ -112,13 +123,14 @@ export async function openTier(
     const [refine, read] = [refined - started, kernel.now() - refined].map((time) => time / scans.length);
     return certified.map(({ truths: { places, dots }, fetched }, at): SearchAnswer => {
       const rows = places.map((place) => resident.order[place]);
-      const { candidates, scanned } = scans[at].scanned;
+      const { candidates, scanned, codeBytes } = scans[at].scanned;
       return {
         helpful: best(rows, dots, k, 1),
         harmful: best(rows, dots, k, -1),
         exact: true,
         recall: 1,
         scanned,
+        codeBytes,
         survivors: candidates.places.length,
         rescored: rows.length,
         fetched,
@@ -196,6 +208,7 @@ const nothing: SearchAnswer = {
   exact: true,
   recall: 1,
   scanned: 0,
+  codeBytes: 0,
   survivors: 0,
   rescored: 0,
   fetched: 0,

@@ -22,7 +22,7 @@ describe("the kernel in workerd", () => {
     const kernel = workerKernel().instantiate();
     kernel.memory.grow(1);
     const { buffer } = kernel.memory;
-    const at = { terms: 1024, codes: 2048, slot: 8192, rows: 16384, pairs: 32768 };
+    const at = { plane: 960, terms: 1024, codes: 2048, slot: 8192, rows: 16384, pairs: 32768 };
     const from = { values: 20480, scales: 24576, signs: 28672, rotated: 61440 };
     const terms = new DataView(buffer, at.terms);
     const values = Array.from({ length: n }, () => Float32Array.from({ length: R }, generator.normal));
@@ -37,12 +37,13 @@ describe("the kernel in workerd", () => {
       });
       terms.setInt32(16 * row + 12, codeSum, true);
     });
+    new Uint32Array(buffer, at.plane, 4).set([at.terms, at.codes, stride, 0]);
     const gradient = Float32Array.from({ length: R }, generator.normal);
     new Float32Array(buffer, from.values, R).set(gradient);
     new Float64Array(buffer, from.scales, R).set(basis.scales);
     new Int8Array(buffer, from.signs, basis.signs.length).set(basis.signs);
-    expect(kernel.prepare(from.values, from.scales, from.signs, R, stride, from.rotated, at.slot)).toBe(1);
-    const written = kernel.scan(at.terms, at.codes, stride, 0, n, at.slot, 0, 0, 0, at.rows, at.pairs);
+    expect(kernel.prepare(from.values, from.scales, from.signs, R, stride, from.rotated, at.slot, 0)).toBe(1);
+    const written = kernel.scan(at.plane, 0, n, at.slot, 0, 0, 0, at.rows, at.pairs);
     const rows = [...new Uint32Array(buffer, at.rows, written)];
     expect(rows.toSorted((one, other) => one - other)).toEqual([...values.keys()]);
     const pairs = new Float64Array(buffer, at.pairs, 2 * n);

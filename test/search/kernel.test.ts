@@ -9,6 +9,7 @@ import { type Basis, DROPPED, drawBasis } from "../../src/core/basis.ts";
 import {
   type KernelExports,
   MIDDLE,
+  PLANE,
   QUERY_LIMIT,
   QUERY_OFFSET,
   SLOT,
@@ -105,7 +106,7 @@ function prepareWith(file: KernelFile, basis: Basis, gradient: Float32Array) {
   new Float32Array(buffer, values, R).set(gradient);
   new Float64Array(buffer, scales, R).set(basis.scales);
   new Int8Array(buffer, signs, basis.signs.length).set(basis.signs);
-  const done = kernel.prepare(values, scales, signs, R, stride, rotated, slot);
+  const done = kernel.prepare(values, scales, signs, R, stride, rotated, slot, 0);
   const term = (offset: number) => new Float64Array(buffer, slot + offset, 1)[0];
   const planes = new Uint8Array(buffer, slot + SLOT.codes, 2 * stride);
   const codes =
@@ -130,6 +131,7 @@ function sweepWith(kernel: KernelExports, relaxed: boolean, k: number) {
   const generator = random(4, "kernel.test");
   const [n, R, room] = [SWEPT, 32, 300];
   const at = {
+    plane: 512,
     terms: 4096,
     codes: 65536,
     slot: 1024,
@@ -140,6 +142,7 @@ function sweepWith(kernel: KernelExports, relaxed: boolean, k: number) {
   };
   kernel.memory.grow(8);
   const { buffer } = kernel.memory;
+  layPlane(buffer, at, R);
   const terms = new DataView(buffer, at.terms);
   const lengths = Array.from({ length: n }, () => 1 / (0.01 + generator.below(1000) / 1000)).sort((a, b) => b - a);
   const ceilings = new Float64Array(buffer, at.ceilings, Math.ceil(n / 64));
@@ -174,18 +177,20 @@ function sweepWith(kernel: KernelExports, relaxed: boolean, k: number) {
   const swept: Candidates = { places: [], dots: [], widths: [] };
   for (let until = 40; open[0] === 1 && place[0] < n; until = Math.min(n, until + 400)) {
     while (open[0] === 1 && place[0] < until) {
-      take(
-        kernel.sweep(at.slot, until, n, k, at.heaps, at.ceilings, at.terms, at.codes, R, 0, at.places, at.pairs, room),
-        swept,
-      );
+      take(kernel.sweep(at.slot, until, n, k, at.heaps, at.ceilings, at.plane, 0, at.places, at.pairs, room), swept);
     }
   }
   const [high, low] = new Float64Array(buffer, at.slot + SLOT.high, 2);
   const all: Candidates = { places: [], dots: [], widths: [] };
   for (let first = 0; first < n; first += 1000) {
-    take(kernel.scan(at.terms, at.codes, R, first, 1000, at.slot, 0, 0, 0, at.places, at.pairs), all);
+    take(kernel.scan(at.plane, first, 1000, at.slot, 0, 0, 0, at.places, at.pairs), all);
   }
   return { all, swept: keepReaching(swept, high, -low), scanned: place[0] };
+}
+
+/** Rows that are not divided. */
+function layPlane(buffer: ArrayBufferLike, at: { plane: number; terms: number; codes: number }, stride: number) {
+  new Uint32Array(buffer, at.plane, PLANE.bytes / 4).set([at.terms, at.codes, stride]);
 }
 
 /** A query's codes and factors, as `prepare` lays them out for a kernel. */
@@ -210,13 +215,14 @@ function scanWith(kernel: Pick<KernelExports, "memory" | "scan">, R: number, n: 
   const generator = random(2, "kernel.test");
   const stride = strideOf(R);
   const groups = Math.ceil(n / 4);
-  const at = { terms: 1024, query: 1024 + 64 * groups, codes: 0, filter: 0, rows: 0, pairs: 0 };
+  const at = { plane: 512, terms: 1024, query: 1024 + 64 * groups, codes: 0, filter: 0, rows: 0, pairs: 0 };
   at.codes = at.query + slotBytes(stride);
   at.filter = at.codes + 4 * groups * stride;
   at.rows = at.filter + 16 * Math.ceil(n / 128 + 1);
   at.pairs = at.rows + 16 * groups;
   kernel.memory.grow(Math.ceil((at.pairs + 16 * n) / 65536));
   const { buffer } = kernel.memory;
+  layPlane(buffer, at, stride);
   const terms = new DataView(buffer, at.terms);
   const codes = new Int8Array(stride);
   const query = Int16Array.from({ length: R }, () => generator.below(2 * QUERY_LIMIT + 1) - QUERY_LIMIT);
@@ -238,7 +244,7 @@ function scanWith(kernel: Pick<KernelExports, "memory" | "scan">, R: number, n: 
   new Uint8Array(buffer, at.filter, Math.ceil(n / 8)).fill(0b01001001);
   laySlot(buffer, at.query, query, relaxed, 1);
   const run = (high: number, low: number, filter: number) => {
-    const count = kernel.scan(at.terms, at.codes, stride, 0, n, at.query, high, low, filter, at.rows, at.pairs);
+    const count = kernel.scan(at.plane, 0, n, at.query, high, low, filter, at.rows, at.pairs);
     const rows = new Uint32Array(buffer, at.rows, count);
     const pairs = new Float64Array(buffer, at.pairs, 2 * count);
     const found = Array.from(rows, (row, index) => ({ row, dot: pairs[2 * index], width: pairs[2 * index + 1] }));

@@ -23,7 +23,8 @@ export function plainKernel(): Omit<KernelExports, "prepare" | "sweep"> {
   const u32 = (at: number, count: number) => new Uint32Array(bytes.buffer, at, count);
   return {
     memory,
-    scan(terms, codes, stride, first, count, slot, high, low, filter, outPlaces, outPairs) {
+    scan(plane, first, count, slot, high, low, filter, outPlaces, outPairs) {
+      const [terms, codes, stride] = u32(plane, 3);
       const wide = new Int16Array(bytes.buffer, slot + SLOT.codes, stride);
       const [residualFactor, normFactor] = f64(slot + SLOT.residualFactor, 2);
       const rows = u32(outPlaces, count);

@@ -25,9 +25,9 @@ export interface Sha256 {
 export interface KernelExports {
   memory: { readonly buffer: ArrayBufferLike; grow(pages: number): number };
   /**
-   * Balances, rotates and quantises the query at `values` (float32 [dimension]) into `slot`: unit, factors, codes; and into `rotated`
-   * (float64 [stride], zeros behind the dimension): T q̃ / unit, coordinates in −4095 … 4095. `scales`: float64 [dimension], `signs`: i8,
-   * both of the basis. With `residual` and `norm` as coarse.bin and fine.bin hold them (FORMAT.md proves it),
+   * Balances, mixes, rotates and quantises the query at `values` (float32 [dimension]) into `slot`: unit, factors, codes; and into `rotated`
+   * (float64 [stride], zeros behind the dimension): T Aᵀ q̃ / unit, coordinates in −4095 … 4095. `scales`: float64 [dimension], `signs`: i8,
+   * both of the basis; `mixing`: a MIXING, or 0 where nothing is mixed. With `residual` and `norm` as coarse.bin and fine.bin hold them (FORMAT.md proves it),
    *   |dot of the scan − truth|                  ≤ residualFactor · residual     + normFactor · norm
    *   |dot of the scan + dot of refine − truth|  ≤ residualFactor · fineResidual + normFactor · norm
    * where the truth is the float64 dot product of the float32 values, summed in order, divided by the unit.
@@ -41,6 +41,7 @@ export interface KernelExports {
     stride: number,
     rotated: number,
     slot: number,
+    mixing: number,
   ): number;
   /**
    * Scans on from the slot's place, a multiple of 8, up to the place `until`, also one or the end n, and stops before where `room` for
@@ -56,9 +57,7 @@ export interface KernelExports {
     k: number,
     heaps: number,
     ceilings: number,
-    terms: number,
-    codes: number,
-    stride: number,
+    plane: number,
     filter: number,
     outPlaces: number,
     outPairs: number,
@@ -69,15 +68,13 @@ export interface KernelExports {
    * matter. With
    *   dot = scale · Σ_j code_j · query_j,   width = residualFactor · residual + normFactor · norm,
    * a row may matter if dot + width > 0 and ≥ high, or dot − width < 0 and ≤ low. A kernel may first look at the query's high
-   * plane alone, highFactor · norm wider, and leave out what already that excludes.
-   * `terms` and `codes`: the arrays of coarse.bin. Where `filter` ≠ 0, only rows whose bit is set in the bitmap there take part
+   * plane alone, highFactor · norm wider, or at a row's head alone, and leave out what already that excludes.
+   * `plane`: a PLANE. Where `filter` ≠ 0, only rows whose bit is set in the bitmap there take part
    * (row 0 is bit 0 of byte 0). Written are u32 places at `outPlaces` and f64 (dot, width) at `outPairs`, with room for `count` each,
    * in no particular order. Returns the number written.
    */
   scan(
-    terms: number,
-    codes: number,
-    stride: number,
+    plane: number,
     first: number,
     count: number,
     slot: number,
@@ -120,7 +117,43 @@ export const SLOT = {
   highCount: 52,
   lowCount: 56,
   open: 60,
-  codes: 64,
+  /** f64: with the terms of divided rows, the interval of a head's dot is headScaleFactor · scale + (normFactor + headHighFactor) · norm + tailFactor · tail's norm. */
+  headScaleFactor: 64,
+  headHighFactor: 72,
+  tailFactor: 80,
+  /** u32: tails that scans have read. */
+  tails: 88,
+  codes: 96,
+} as const;
+
+/** Where rows lie, u32 each: the arrays of coarse.bin, its strides, and room for u32 and f64 [2] of each of PART_ROWS rows. `head` 0: rows are not divided. */
+export const PLANE = {
+  terms: 0,
+  codes: 4,
+  stride: 8,
+  head: 12,
+  tailTerms: 16,
+  tailCodes: 20,
+  leftPlaces: 24,
+  leftPairs: 28,
+  bytes: 32,
+} as const;
+export const PART_ROWS = 256;
+
+/**
+ * How a query is mixed: f64 spread (spreadOf), then u32 each: the number of blocks, their widths (u32), the columns' factors (f64), their places
+ * (u32), their entries, room for 4 (R + 16) bytes, and the head's width.
+ */
+export const MIXING = {
+  spread: 0,
+  blocks: 8,
+  widths: 12,
+  factors: 16,
+  places: 20,
+  entries: 24,
+  integers: 28,
+  head: 32,
+  bytes: 48,
 } as const;
 
 export const slotBytes = (stride: number): number => SLOT.codes + 2 * stride;

@@ -1,6 +1,6 @@
 /** What a scan keeps of four rows at a time: those whose interval reaches a bound. Addresses and terms as in ../kernel.ts. */
 
-/** Bytes of a row's terms: f32 scale, f32 norm, f32 residual norm, i32 sum of codes. */
+/** Bytes of a row's terms: f32 scale, f32 norm, f32 residual norm or its tail's norm, i32 sum of codes. */
 export const TERMS: usize = 16;
 
 /** Two rows' scales as f64x2, from their terms. */
@@ -10,15 +10,15 @@ export function scales(a: v128, b: v128): v128 {
   return f64x2.promote_low_f32x4(v128.shuffle<f32>(a, b, 0, 4, 0, 4));
 }
 
-/** residualFactor · residual + normFactor · norm of two rows. */
+/** thirdFactor · (residual or tail's norm) + normFactor · norm + scaleFactor · scale of two rows. */
 // @ts-ignore: decorator
 @inline
-export function widths(a: v128, b: v128, residualFactor: f64, normFactor: f64): v128 {
+export function widths(a: v128, b: v128, thirdFactor: f64, normFactor: f64, scaleFactor: f64): v128 {
   const norms = f64x2.promote_low_f32x4(v128.shuffle<f32>(a, b, 1, 5, 1, 5));
-  const residuals = f64x2.promote_low_f32x4(v128.shuffle<f32>(a, b, 2, 6, 2, 6));
+  const thirds = f64x2.promote_low_f32x4(v128.shuffle<f32>(a, b, 2, 6, 2, 6));
   return f64x2.add(
-    f64x2.mul(f64x2.splat(residualFactor), residuals),
-    f64x2.mul(f64x2.splat(normFactor), norms),
+    f64x2.add(f64x2.mul(f64x2.splat(thirdFactor), thirds), f64x2.mul(f64x2.splat(normFactor), norms)),
+    f64x2.mul(f64x2.splat(scaleFactor), scales(a, b)),
   );
 }
 
@@ -51,7 +51,7 @@ export function reach(dot: v128, width: v128, high: f64, low: f64): u32 {
 @inline
 export function keep(
   terms: usize, row: u32, mask: u32, sums01: v128, sums23: v128,
-  residualFactor: f64, normFactor: f64, high: f64, low: f64,
+  thirdFactor: f64, normFactor: f64, scaleFactor: f64, high: f64, low: f64,
   written: u32, outPlaces: usize, outPairs: usize,
 ): u32 {
   const a = v128.load(terms);
@@ -60,8 +60,8 @@ export function keep(
   const d = v128.load(terms, 48);
   const dot01 = f64x2.mul(scales(a, b), sums01);
   const dot23 = f64x2.mul(scales(c, d), sums23);
-  const width01 = widths(a, b, residualFactor, normFactor);
-  const width23 = widths(c, d, residualFactor, normFactor);
+  const width01 = widths(a, b, thirdFactor, normFactor, scaleFactor);
+  const width23 = widths(c, d, thirdFactor, normFactor, scaleFactor);
   const found = (reach(dot01, width01, high, low) | (reach(dot23, width23, high, low) << 2)) & mask;
   if (found == 0) return written;
   if (found & 1) {

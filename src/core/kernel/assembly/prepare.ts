@@ -1,5 +1,8 @@
 /** A query balanced, rotated and quantised, with the factors of its intervals. See KernelExports.prepare in ../kernel.ts, and FORMAT.md. */
-import { CODES, HIGH_FACTOR, NORM_FACTOR, RESIDUAL_FACTOR, UNIT } from "./slot";
+import { MIXED_HEAD, mix } from "./mix";
+import {
+  CODES, HEAD_HIGH_FACTOR, HEAD_SCALE_FACTOR, HIGH_FACTOR, NORM_FACTOR, RESIDUAL_FACTOR, TAIL_FACTOR, UNIT,
+} from "./slot";
 
 /** The integer coordinates' limit, and what makes them positive: 128 · high + low = integer + OFFSET. */
 const LIMIT: f64 = 4095;
@@ -9,6 +12,7 @@ const MIDDLE: f64 = 63.5;
 
 export function prepare(
   values: usize, scales: usize, signs: usize, dimension: usize, stride: usize, rotated: usize, slot: usize,
+  mixing: usize,
 ): u32 {
   let largest: f64 = 0;
   let finite: f64 = 0;
@@ -26,7 +30,13 @@ export function prepare(
   for (let j: usize = 0; j < dimension; j++) {
     store<f64>(rotated + 8 * j, load<f64>(rotated + 8 * j) / near);
   }
-  rotate(rotated, signs, dimension);
+  const head: usize = mixing == 0 ? 0 : load<u32>(mixing, MIXED_HEAD);
+  let mixed: f64 = 0;
+  if (mixing != 0) {
+    mixed = mix(rotated, dimension, mixing);
+    signs += rotate(rotated, signs, head);
+  }
+  rotate(rotated + 8 * head, signs, dimension - head);
 
   largest = 0;
   for (let j: usize = 0; j < dimension; j++) largest = max(largest, Math.abs(load<f64>(rotated + 8 * j)));
@@ -34,8 +44,16 @@ export function prepare(
   let square: f64 = 0;
   let left: f64 = 0;
   let lower: f64 = 0;
+  let headSquare: f64 = 0;
+  let headLower: f64 = 0;
   const codes = slot + CODES;
   for (let j: usize = 0; j < dimension; j++) {
+    if (j == head) {
+      headSquare = square;
+      headLower = lower;
+      square = 0;
+      lower = 0;
+    }
     const value = load<f64>(rotated + 8 * j) / step;
     const code = nearest(value);
     store<f64>(rotated + 8 * j, value);
@@ -53,11 +71,15 @@ export function prepare(
   }
   // All rounding together, relative to ‖q‖‖p‖: the ordered sum, refine, two rotations, the scan's own products.
   const rounding = <f64>(4 * dimension + 256) * (1.0 / 9007199254740992.0);
-  const norm = Math.sqrt(square) * (1 + rounding);
+  const norm = Math.sqrt(headSquare + square) * (1 + rounding);
   store<f64>(slot, step * near, UNIT);
   store<f64>(slot, norm, RESIDUAL_FACTOR);
-  store<f64>(slot, Math.sqrt(left) * (1 + rounding) + norm * rounding, NORM_FACTOR);
-  store<f64>(slot, Math.sqrt(lower) * (1 + rounding), HIGH_FACTOR);
+  store<f64>(slot, Math.sqrt(left) * (1 + rounding) + norm * rounding + mixed / step * (1 + rounding), NORM_FACTOR);
+  store<f64>(slot, Math.sqrt(headLower + lower) * (1 + rounding), HIGH_FACTOR);
+  // A code is within half a unit of its coordinate, a little more where the scale was rounded.
+  store<f64>(slot, Math.sqrt(headSquare * <f64>head) * 0.50001, HEAD_SCALE_FACTOR);
+  store<f64>(slot, Math.sqrt(headLower) * (1 + rounding), HEAD_HIGH_FACTOR);
+  store<f64>(slot, Math.sqrt(square) * (1 + rounding), TAIL_FACTOR);
   return 1;
 }
 
@@ -73,14 +95,18 @@ function lay(codes: usize, stride: usize, j: usize, shifted: i32): void {
   }
 }
 
-/** x ← T x of basis.ts: one transform where R is a power of two, else three of the largest power of two below it. */
-function rotate(x: usize, signs: usize, dimension: usize): void {
+/**
+ * x ← T x of basis.ts: one transform where its coordinates are a power of two, else three of the largest power of two below. Returns how
+ * many signs it took.
+ */
+function rotate(x: usize, signs: usize, dimension: usize): usize {
   const width: usize = 1 << (31 - clz<u32>(<u32>dimension));
   const rest = dimension - width;
   transform(x, signs, width);
-  if (rest == 0) return;
+  if (rest == 0) return width;
   transform(x + 8 * rest, signs + width, width);
   transform(x + 8 * (rest >> 1), signs + 2 * width, width);
+  return 3 * width;
 }
 
 /** Signs, scale and the Walsh-Hadamard transform, two levels of butterflies at a time; sums are those of one level after another. */

@@ -6,26 +6,33 @@
  * (measured: a tenth to a sixth more rows a second), and the wider intervals let hardly more rows through.
  */
 import { participants, put, reaches, sumLanes, TERMS } from "./candidates";
-import { CODES, HIGH_FACTOR, NORM_FACTOR, RESIDUAL_FACTOR } from "./slot";
+import {
+  CODES, HEAD_HIGH_FACTOR, HEAD_SCALE_FACTOR, HIGH_FACTOR, NORM_FACTOR, RESIDUAL_FACTOR, TAIL_FACTOR,
+} from "./slot";
 
 /**
- * See KernelExports.scan in ../kernel.ts. Two groups of four rows are multiplied at once, half the rows apart: two streams of
- * memory are read faster than one.
+ * The rows that reach a bound; where `head` ≠ 0, `codes` are of heads, `stride` bytes each, and written is what heads alone do not
+ * exclude: places, and the high plane's sums as f64 for the dots. Two groups of four rows are multiplied at once, half the rows apart: two
+ * streams of memory are read faster than one.
  */
 export function scan(
-  terms: usize, codes: usize, stride: usize, first: u32, count: u32, slot: usize,
+  terms: usize, codes: usize, stride: usize, head: usize, first: u32, count: u32, slot: usize,
   high: f64, low: f64, filter: usize, outPlaces: usize, outPairs: usize,
 ): u32 {
   const query = slot + CODES;
   const residualFactor = load<f64>(slot, RESIDUAL_FACTOR);
   const normFactor = load<f64>(slot, NORM_FACTOR);
-  const highFactor = load<f64>(slot, HIGH_FACTOR);
+  const highFactor = head == 0 ? load<f64>(slot, HIGH_FACTOR) : load<f64>(slot, HEAD_HIGH_FACTOR);
+  // Of the third term: what the codes leave of a row, or its tail.
+  const thirdFactor = head == 0 ? residualFactor : load<f64>(slot, TAIL_FACTOR);
+  const scaleFactor = head == 0 ? 0 : load<f64>(slot, HEAD_SCALE_FACTOR);
   const end = first + count;
   const middle = first + (((count + 7) >> 3) << 2);
   const one = ones(stride);
   // What rounding in float32 may do to a dot or a width, and to a bound: less than 2⁻²⁰ of these (FORMAT.md).
   const rounding = (residualFactor + 256 * Math.sqrt(<f64>stride)) * ROUNDING;
-  const residuals = f32x4.splat(<f32>(residualFactor * (1 + ROUNDING)));
+  const thirds = f32x4.splat(<f32>(thirdFactor * (1 + ROUNDING)));
+  const steps = f32x4.splat(<f32>(scaleFactor * (1 + ROUNDING)));
   const norms = f32x4.splat(<f32>((normFactor + highFactor) * (1 + ROUNDING) + rounding));
   const least = f32x4.splat(max<f32>(<f32>(high * (1 - ROUNDING)), LEAST));
   const most = f32x4.splat(min<f32>(<f32>(low * (1 - ROUNDING)), -LEAST));
@@ -69,17 +76,17 @@ export function scan(
       h = plus(h, v128.load(r, 48), six, one);
     }
     const highs = sumLanes(a, b, c, d);
-    const left = found(terms + TERMS * row, highs, residuals, norms, least, most) & mask;
+    const left = found(terms + TERMS * row, highs, thirds, norms, steps, least, most) & mask;
     if (left != 0) {
-      written = settle(
+      written = head != 0 ? list(row, left, highs, written, outPlaces, outPairs) : settle(
         terms + TERMS * row, codes + stride * row, stride, row, left, query + stride, highs,
         residualFactor, normFactor, high, low, written, outPlaces, outPairs,
       );
     }
     const otherHighs = sumLanes(e, f, g, h);
-    const otherLeft = found(terms + TERMS * other, otherHighs, residuals, norms, least, most) & otherMask;
+    const otherLeft = found(terms + TERMS * other, otherHighs, thirds, norms, steps, least, most) & otherMask;
     if (otherLeft != 0) {
-      written = settle(
+      written = head != 0 ? list(other, otherLeft, otherHighs, written, outPlaces, outPairs) : settle(
         terms + TERMS * other, codes + stride * other, stride, other, otherLeft, query + stride, otherHighs,
         residualFactor, normFactor, high, low, written, outPlaces, outPairs,
       );
@@ -94,21 +101,21 @@ export function scan(
  */
 // @ts-ignore: decorator
 @inline
-function ones(stride: usize): v128 {
+export function ones(stride: usize): v128 {
   return i16x8.splat(<i16>(stride > 0));
 }
 
 /** sum + Σ codes · seven by fours of coordinates. A pair's two products are within 2 · 127², so within 16 bits. */
 // @ts-ignore: decorator
 @inline
-function plus(sum: v128, codes: v128, seven: v128, one: v128): v128 {
+export function plus(sum: v128, codes: v128, seven: v128, one: v128): v128 {
   return i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(codes, seven), one));
 }
 
 /** The same of two sixteens of six-bit coordinates: four products are within 4 · 127 · 63, so within 16 bits. */
 // @ts-ignore: decorator
 @inline
-function plusTwo(sum: v128, codes: v128, six: v128, more: v128, next: v128, one: v128): v128 {
+export function plusTwo(sum: v128, codes: v128, six: v128, more: v128, next: v128, one: v128): v128 {
   const both = i16x8.add(i16x8.relaxed_dot_i8x16_i7x16_s(codes, six), i16x8.relaxed_dot_i8x16_i7x16_s(more, next));
   return i32x4.add(sum, i32x4.dot_i16x8_s(both, one));
 }
@@ -122,19 +129,19 @@ const UNDERFLOW: f32 = 4.8e-38;
 /** Four bits: the rows that the high plane alone does not exclude, computed in float32 with wider intervals. */
 // @ts-ignore: decorator
 @inline
-function found(at: usize, highs: v128, residuals: v128, norms: v128, least: v128, most: v128): u32 {
+function found(at: usize, highs: v128, thirds: v128, norms: v128, steps: v128, least: v128, most: v128): u32 {
   const a = v128.load(at);
   const b = v128.load(at, 16);
   const c = v128.load(at, 32);
   const d = v128.load(at, 48);
-  // From four rows of (scale, norm, residual, sum of codes) to four of each.
+  // From four rows of (scale, norm, residual or tail's norm, sum of codes) to four of each.
   const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5);
   const cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
   const abRest = v128.shuffle<i32>(a, b, 2, 6, 3, 7);
   const cdRest = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
   const scale = v128.shuffle<i32>(ab, cd, 0, 1, 4, 5);
   const norm = v128.shuffle<i32>(ab, cd, 2, 3, 6, 7);
-  const residual = v128.shuffle<i32>(abRest, cdRest, 0, 1, 4, 5);
+  const third = v128.shuffle<i32>(abRest, cdRest, 0, 1, 4, 5);
   const sum = v128.shuffle<i32>(abRest, cdRest, 2, 3, 6, 7);
   // 128 h + 63.5 − 4096 = 128 (h − 32) + 63.5, the first part in integers.
   const centred = f32x4.convert_i32x4_s(i32x4.sub(highs, i32x4.shl(sum, 5)));
@@ -143,10 +150,19 @@ function found(at: usize, highs: v128, residuals: v128, norms: v128, least: v128
     f32x4.add(f32x4.mul(f32x4.splat(128), centred), f32x4.mul(f32x4.splat(63.5), f32x4.convert_i32x4_s(sum))),
   );
   const width = f32x4.add(
-    f32x4.add(f32x4.mul(residuals, residual), f32x4.mul(norms, norm)),
-    f32x4.splat(UNDERFLOW),
+    f32x4.add(f32x4.mul(thirds, third), f32x4.mul(norms, norm)),
+    f32x4.add(f32x4.mul(steps, scale), f32x4.splat(UNDERFLOW)),
   );
   return i32x4.bitmask(v128.or(f32x4.ge(f32x4.add(dot, width), least), f32x4.le(f32x4.sub(dot, width), most)));
+}
+
+/** Writes the rows of `mask`, each with its sum. */
+function list(row: u32, mask: u32, highs: v128, written: u32, outPlaces: usize, outPairs: usize): u32 {
+  for (; mask != 0; mask &= mask - 1) {
+    const lane = ctz(mask);
+    written = put(row + lane, <f64>laneOf(highs, lane), 0, written, outPlaces, outPairs);
+  }
+  return written;
 }
 
 /** Adds the low plane for those in `mask` of a group of four rows, and writes what reaches a bound; |Σ| ≤ 127² R < 2³¹ for R ≤ 2¹⁷. */
@@ -176,7 +192,7 @@ function settle(
 
 // @ts-ignore: decorator
 @inline
-function laneOf(four: v128, lane: u32): i32 {
+export function laneOf(four: v128, lane: u32): i32 {
   if (lane == 0) return i32x4.extract_lane(four, 0);
   if (lane == 1) return i32x4.extract_lane(four, 1);
   return lane == 2 ? i32x4.extract_lane(four, 2) : i32x4.extract_lane(four, 3);

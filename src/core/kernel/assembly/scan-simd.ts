@@ -1,20 +1,22 @@
 /** The scan in standard SIMD: int8 rows against the int16 query, both widened to 16 bits and multiplied in pairs. */
 import { convertHigh, keep, participants, sumLanes, TERMS } from "./candidates";
-import { CODES, NORM_FACTOR, RESIDUAL_FACTOR } from "./slot";
+import { CODES, HEAD_SCALE_FACTOR, NORM_FACTOR, RESIDUAL_FACTOR, TAIL_FACTOR } from "./slot";
 
 /** Coordinates after which 32-bit sums are emptied: 127 · 4095 · 2048 < 2³¹. */
-const SEGMENT: usize = 2048;
+export const SEGMENT: usize = 2048;
 
 /**
- * See KernelExports.scan in ../kernel.ts. Two groups of four rows are multiplied at once, half the rows apart: two streams of
- * memory are read faster than one. It multiplies whole queries only.
+ * The rows that reach a bound; where `head` ≠ 0, `codes` are of heads, `stride` bytes each, and written is what heads alone do not
+ * exclude. Two groups of four rows are multiplied at once, half the rows apart: two streams of memory are read faster than one. It
+ * multiplies whole queries only.
  */
 export function scan(
-  terms: usize, codes: usize, stride: usize, first: u32, count: u32, slot: usize,
+  terms: usize, codes: usize, stride: usize, head: usize, first: u32, count: u32, slot: usize,
   high: f64, low: f64, filter: usize, outPlaces: usize, outPairs: usize,
 ): u32 {
   const wide = slot + CODES;
-  const residualFactor = load<f64>(slot, RESIDUAL_FACTOR);
+  const thirdFactor = head == 0 ? load<f64>(slot, RESIDUAL_FACTOR) : load<f64>(slot, TAIL_FACTOR);
+  const scaleFactor = head == 0 ? 0 : load<f64>(slot, HEAD_SCALE_FACTOR);
   const normFactor = load<f64>(slot, NORM_FACTOR);
   const end = first + count;
   const middle = first + (((count + 7) >> 3) << 2);
@@ -60,12 +62,12 @@ export function scan(
     }
     written = keep(
       terms + TERMS * row, row, mask, sums01, sums23,
-      residualFactor, normFactor, high, low, written, outPlaces, outPairs,
+      thirdFactor, normFactor, scaleFactor, high, low, written, outPlaces, outPairs,
     );
     if (otherMask == 0) continue;
     written = keep(
       terms + TERMS * other, other, otherMask, sums45, sums67,
-      residualFactor, normFactor, high, low, written, outPlaces, outPairs,
+      thirdFactor, normFactor, scaleFactor, high, low, written, outPlaces, outPairs,
     );
   }
   return written;
@@ -73,6 +75,6 @@ export function scan(
 
 // @ts-ignore: decorator
 @inline
-function dot(codes0: v128, query0: v128, codes1: v128, query1: v128): v128 {
+export function dot(codes0: v128, query0: v128, codes1: v128, query1: v128): v128 {
   return i32x4.add(i32x4.dot_i16x8_s(codes0, query0), i32x4.dot_i16x8_s(codes1, query1));
 }

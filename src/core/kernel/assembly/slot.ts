@@ -13,5 +13,11 @@ export const PLACE: usize = 48;
 export const HIGH_COUNT: usize = 52;
 export const LOW_COUNT: usize = 56;
 export const OPEN: usize = 60;
+/** f64: the factors of an interval from the head alone, of the scale, the norm (high plane) and the tail's norm. */
+export const HEAD_SCALE_FACTOR: usize = 64;
+export const HEAD_HIGH_FACTOR: usize = 72;
+export const TAIL_FACTOR: usize = 80;
+/** u32: rows whose tail was read. */
+export const TAILS: usize = 88;
 /** The codes: 2 · stride bytes. */
-export const CODES: usize = 64;
+export const CODES: usize = 96;

@@ -9,7 +9,7 @@ const MOST: u32 = 256;
 
 export function sweep(
   slot: usize, until: u32, n: u32, k: u32, heaps: usize, ceilings: usize,
-  terms: usize, codes: usize, stride: usize, filter: usize, outPlaces: usize, outPairs: usize, room: u32,
+  plane: usize, filter: usize, outPlaces: usize, outPairs: usize, room: u32,
 ): u32 {
   const factors = load<f64>(slot, RESIDUAL_FACTOR) + load<f64>(slot, NORM_FACTOR);
   const lows = heaps + 8 * k;
@@ -28,7 +28,7 @@ export function sweep(
     }
     const before = written;
     written += scan(
-      terms, codes, stride, place, count, slot, load<f64>(slot, HIGH), -load<f64>(slot, LOW), filter,
+      plane, place, count, slot, load<f64>(slot, HIGH), -load<f64>(slot, LOW), filter,
       outPlaces + 4 * before, outPairs + 16 * before,
     );
     if (k > 0) {
