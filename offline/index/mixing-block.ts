@@ -15,7 +15,7 @@ export const LOSS = 2 ** -30;
 /** Off-diagonal moments count that much less: of a sample they are partly noise. */
 const SHRINKAGE = 0.02;
 /** Part of the mean variance that is added to each: no direction is so rare that it may be stretched without limit. */
-const FLOOR = 1e-6;
+const FLOOR = 1e-4;
 /** Blocks that carry less of the typical vectors' squared length, 1, than this are left alone: products would underflow. */
 const LEAST_TRACE = 2 ** -200;
 

@@ -86,7 +86,7 @@ function parts(width: number, cap: number): number[] {
 
 /** An eighth to six eighths of the coordinates. */
 function headsOf(R: number): number[] {
-  const most = Math.floor((R - 1) / HEAD_STEP) * HEAD_STEP;
+  const most = Math.floor(R / HEAD_STEP - 1) * HEAD_STEP;
   const heads = [1, 2, 3, 4, 5, 6].map((eighths) => Math.round((eighths * R) / 8 / HEAD_STEP) * HEAD_STEP);
   return [...new Set(heads.map((head) => Math.min(Math.max(head, HEAD_STEP), most)))];
 }
