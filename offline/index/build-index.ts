@@ -16,6 +16,8 @@ import { bytesOf, describeFile, openWriter, rowChecksums } from "./index-files.t
 import { indexRows } from "./index-rows.ts";
 import { openMeasures } from "./measures.ts";
 import { writeMetadata } from "./metadata-files.ts";
+import { designMixing } from "./mixing.ts";
+import { openTypical } from "./typical.ts";
 
 /** Rows preconditioned at once. */
 const BLOCK_ROWS = 2000;
@@ -68,12 +70,16 @@ export async function buildIndex(
   const product = await openBlockProduct(fitted.layers, inverses, dimension, where);
   const rows = openWriter(join(folder, FILES.rows));
   const sumOfSquares = new Float64Array(dimension);
+  const typical = openTypical(dimension);
+  let offered = 0;
   const measures = openMeasures(join(folder, "examples.measures"));
   try {
     for (const block of rowBlocks(train.shards, BLOCK_ROWS)) {
       const preconditioned = await product.multiply(block.gradients, block.rows);
       rows.write(bytesOf(preconditioned));
       for (let row = 0; row < block.rows; row++) {
+        const [from, to] = [row * dimension, (row + 1) * dimension];
+        typical.add(offered++, block.gradients.subarray(from, to), preconditioned.subarray(from, to));
         let inner = 0;
         for (let j = 0; j < dimension; j++) {
           const g = block.gradients[row * dimension + j]!;
@@ -90,7 +96,9 @@ export async function buildIndex(
   }
   const { n } = measures;
   const queryMeanSquare = sumOfSquares.map((sum) => sum / n);
-  await indexRows(folder, { n, R: dimension, queryMeanSquare, seed: compiled.seed });
+  const widths = fitted.layers.map(({ r }) => r);
+  const mix = (exponents: Int16Array) => designMixing(typical.rows(), { R: dimension, exponents, layers: widths, n });
+  const mixing = await indexRows(folder, { n, R: dimension, queryMeanSquare, seed: compiled.seed, mix });
   const examples = await writeMetadata(join(folder, FILES.examples), train.dataset, measures, true);
   await writeImages(join(folder, FILES.exampleImages), train.dataset, measures);
   measures.remove();
@@ -110,6 +118,7 @@ export async function buildIndex(
     n,
     queries: stored.n,
     dimension,
+    ...(mixing === null ? {} : { mixing }),
     columns: { examples, queries: stored.columns },
     layers: maskShapes(layers, compiled.mask).map((shape) => {
       const block = fitted.layers.findLast((candidate) => candidate.offset <= shape.offset);

@@ -1,25 +1,15 @@
-/** From preconditioned rows to a searchable index: basis.bin, coarse.bin, fine.bin, long.f32 and rows.crc32 beside rows.f32. */
-import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeFileSync, writeSync } from "node:fs";
+/** From preconditioned rows to a searchable index: basis.bin, mixing.bin where it pays, coarse.bin, fine.bin, long.f32 and rows.crc32 beside rows.f32. */
+import { closeSync, fstatSync, openSync, readSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { crc32 } from "node:zlib";
-import { type Basis, balance, DROPPED, drawBasis, encodeBasis, rotate } from "../../src/core/basis.ts";
-import { encodeHeader, HEADER_BYTES } from "../../src/core/header.ts";
-import { FILES } from "../../src/core/manifest.ts";
-import {
-  COARSE_TERMS,
-  coarseLayout,
-  FINE_TERMS,
-  fineLayout,
-  interleave,
-  longRows,
-  type PlaneLayout,
-  quantiseRow,
-  strideOf,
-} from "../../src/core/plane.ts";
+import { type Basis, balance, drawBasis, encodeBasis, rotate } from "../../src/core/basis.ts";
+import { FILES, type MixingShape } from "../../src/core/manifest.ts";
+import { encodeMixing } from "../../src/core/mixing.ts";
+import { longRows } from "../../src/core/plane.ts";
 import { bytesOf, openWriter } from "./index-files.ts";
-
-/** Bytes of rows.f32 that are read at once. */
-const CHUNK_BYTES = 8 * 1024 * 1024;
+import { mixRows } from "./mix-rows.ts";
+import type { MixingDesign } from "./mixing.ts";
+import { openPlanes, rowsAtOnce } from "./plane-files.ts";
 
 export interface IndexRowsSettings {
   /** Rows and coordinates of rows.f32, float32 [n, R]. */
@@ -28,17 +18,20 @@ export interface IndexRowsSettings {
   /** [R] E g̃_j² over the training gradients: what queries look like. */
   queryMeanSquare: Float64Array;
   seed: number | string;
+  /** Designs the mixing for a balance, exponents [R]; where it does not, or gives null, nothing is mixed. */
+  mix?: (exponents: Int16Array) => MixingDesign | null;
   /** Called with rows done of `total`, over all passes. */
   onProgress?: (done: number, total: number) => void;
 }
 
 /**
  * Reads rows.f32 of `folder` three times, in parts, and writes basis.bin, coarse.bin, fine.bin, long.f32 and rows.crc32 beside it: the same
- * bytes for the same rows and settings on every platform. Holds some 16 MB, and eight bytes a row to order them.
+ * bytes for the same rows and settings on every platform. Holds some 16 MB, and eight bytes a row to order them. Returns how it is
+ * mixed, for the manifest.
  * Throws RangeError for shapes that disagree or a value that is not finite, naming the row.
  */
-export async function indexRows(folder: string, settings: IndexRowsSettings): Promise<void> {
-  const { n, R, queryMeanSquare, seed, onProgress } = settings;
+export async function indexRows(folder: string, settings: IndexRowsSettings): Promise<MixingShape | null> {
+  const { n, R, queryMeanSquare, seed, mix, onProgress } = settings;
   if (queryMeanSquare.length !== R) {
     throw new RangeError(`queryMeanSquare: expected ${R} values, got ${queryMeanSquare.length}`);
   }
@@ -62,15 +55,23 @@ export async function indexRows(folder: string, settings: IndexRowsSettings): Pr
       checksums.close();
     }
 
-    const basis = drawBasis(balance(squares, queryMeanSquare, n), seed);
+    const exponents = balance(squares, queryMeanSquare, n);
+    const design = mix?.(exponents) ?? null;
+    const basis = drawBasis(exponents, seed, design?.head ?? 0);
     writeFileSync(path.join(folder, FILES.basis), encodeBasis(basis, n));
-    const scales = Float64Array.from(basis.exponents, (exponent) => (exponent === DROPPED ? 0 : 2 ** -exponent));
+    if (design !== null) writeFileSync(path.join(folder, FILES.mixing), encodeMixing(design.mixing, n));
     const keys = openOrder(n);
     for (const { first, count, values } of rowParts(rows, n, R)) {
-      for (let index = 0; index < count; index++) keys.set(first + index, lengthOf(values, R * index, scales));
+      for (let at = 0; at < count; at += MIXED_TOGETHER) {
+        const mixed = transformed(values.subarray(R * at, R * Math.min(count, at + MIXED_TOGETHER)), basis, design);
+        for (let row = 0; row < mixed.length / R; row++) {
+          keys.set(first + at + row, lengthOf(mixed.subarray(R * row, R * (row + 1))));
+        }
+      }
       onProgress?.(n + first + count, 3 * n);
     }
-    await writePlanes(folder, keys.order(), basis, scales, (done) => onProgress?.(2 * n + done, 3 * n));
+    await writePlanes(folder, keys.order(), basis, design, (done) => onProgress?.(2 * n + done, 3 * n));
+    return design === null ? null : { blocks: [...design.mixing.blocks], head: design.head };
   } finally {
     closeSync(rows);
   }
@@ -102,10 +103,9 @@ function openOrder(n: number): { set(row: number, length: number): void; order()
 
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
-/** ‖p̃‖ of the row that starts at `from`. */
-function lengthOf(values: Float32Array, from: number, scales: Float64Array): number {
+function lengthOf(row: Float64Array): number {
   let sum = 0;
-  for (let j = 0; j < scales.length; j++) sum += (values[from + j] * scales[j]) ** 2;
+  for (let j = 0; j < row.length; j++) sum += row[j]! ** 2;
   return Math.sqrt(sum);
 }
 
@@ -126,98 +126,54 @@ function addSquares(file: string, { first, count, values }: RowPart, squares: Fl
   }
 }
 
-/** The planes, rows in the order given. */
+/** The planes, and long.f32, rows in the order given. */
 async function writePlanes(
   folder: string,
   order: Uint32Array,
   basis: Basis,
-  scales: Float64Array,
+  design: MixingDesign | null,
   onRow: (done: number) => void,
 ): Promise<void> {
   const R = basis.dimension;
   const n = order.length;
-  const stride = strideOf(R);
-  const coarse = planeWriter(path.join(folder, FILES.coarse), "coarse", n, R, coarseLayout(n, R), COARSE_TERMS);
-  const fine = planeWriter(path.join(folder, FILES.fine), "fine", n, R, fineLayout(n, R), FINE_TERMS);
+  const planes = openPlanes(folder, n, R, design?.head ?? 0);
   // Rows come from all over the file, one at a time: synchronous reads take a fifth of the time of asynchronous ones.
   const rows = openSync(rowsName(folder), "r");
   const long = openWriter(path.join(folder, FILES.long));
   try {
-    const values = new Float32Array(R);
-    const valueBytes = bytesOf(values);
-    const x = new Float64Array(R);
-    const codes = new Int8Array(stride);
-    const groupBytes = 4 * stride;
-    for (let place = 0; place < n; place++) {
-      readSync(rows, values, 0, 4 * R, 4 * R * order[place]);
-      if (place < longRows(n)) long.write(valueBytes);
-      for (let j = 0; j < R; j++) x[j] = values[j] * scales[j];
-      rotate(basis, x);
-      const at = place % coarse.rows;
-      const terms = quantiseRow(x, codes, fine.codes.subarray(at * stride));
-      const group = (at >> 2) * groupBytes;
-      interleave(codes, at & 3, coarse.codes.subarray(group, group + groupBytes));
-      coarse.terms.setFloat32(COARSE_TERMS * at, terms.scale, true);
-      coarse.terms.setFloat32(COARSE_TERMS * at + 4, terms.norm, true);
-      coarse.terms.setFloat32(COARSE_TERMS * at + 8, terms.residual, true);
-      coarse.terms.setInt32(COARSE_TERMS * at + 12, terms.codeSum, true);
-      fine.terms.setFloat32(FINE_TERMS * at, terms.fineScale, true);
-      fine.terms.setFloat32(FINE_TERMS * at + 4, terms.fineResidual, true);
-      if (at + 1 === coarse.rows || place + 1 === n) {
-        coarse.flush(at + 1, 4 * Math.ceil((at + 1) / 4));
-        fine.flush(at + 1, at + 1);
-        onRow(place + 1);
+    const values = new Float32Array(R * Math.min(n, MIXED_TOGETHER));
+    for (let first = 0; first < n; first += MIXED_TOGETHER) {
+      const count = Math.min(MIXED_TOGETHER, n - first);
+      for (let at = 0; at < count; at++) readSync(rows, values, 4 * R * at, 4 * R, 4 * R * order[first + at]!);
+      const kept = Math.min(count, Math.max(0, longRows(n) - first));
+      long.write(bytesOf(values.subarray(0, R * kept)));
+      const mixed = transformed(values.subarray(0, R * count), basis, design);
+      for (let at = 0; at < count; at++) {
+        const x = mixed.subarray(R * at, R * (at + 1));
+        rotate(basis, x);
+        planes.add(x);
       }
+      onRow(first + count);
     }
-    coarse.write(bytesOf(order), HEADER_BYTES);
+    planes.setOrder(order);
   } finally {
     closeSync(rows);
     long.close();
-    coarse.close();
-    fine.close();
+    planes.close();
   }
 }
 
-/** A plane file being written, some rows at a time: their codes and their terms, each to its place. */
-function planeWriter(
-  file: string,
-  kind: "coarse" | "fine",
-  n: number,
-  R: number,
-  { termsAt, codesAt, bytes }: PlaneLayout,
-  termBytes: number,
-) {
-  const stride = strideOf(R);
-  const rows = rowsAtOnce(R);
-  const descriptor = openSync(file, "w");
-  const write = (data: Uint8Array, position: number) => {
-    for (let done = 0; done < data.length; )
-      done += writeSync(descriptor, data, done, data.length - done, position + done);
-  };
-  ftruncateSync(descriptor, bytes);
-  write(encodeHeader({ kind, n, dimension: R, stride }), 0);
-  let flushed = 0;
-  const writer = {
-    /** Rows that are held until they are flushed; a multiple of four. */
-    rows,
-    terms: new DataView(new ArrayBuffer(rows * termBytes)),
-    /** What no row sets is zero. */
-    codes: new Int8Array(rows * stride),
-    /** Writes the terms of the rows held, and the codes of as many, whole groups where the plane has groups. */
-    flush(held: number, coded: number) {
-      write(new Uint8Array(writer.terms.buffer, 0, held * termBytes), termsAt + flushed * termBytes);
-      write(new Uint8Array(writer.codes.buffer, 0, coded * stride), codesAt + flushed * stride);
-      writer.codes.fill(0);
-      flushed += held;
-    },
-    write,
-    close: () => closeSync(descriptor),
-  };
-  return writer;
-}
+/** Rows that are mixed together. */
+const MIXED_TOGETHER = 64;
 
-/** A multiple of four, the rows of a group. */
-const rowsAtOnce = (R: number): number => Math.max(1, Math.floor(CHUNK_BYTES / (16 * R))) * 4;
+/** Rows [count, R] balanced and mixed, [count, R] float64. */
+function transformed(values: Float32Array, { scales, dimension }: Basis, design: MixingDesign | null): Float64Array {
+  const balanced = Float64Array.from(values, (value, at) => {
+    const scale = scales[at % dimension]!;
+    return scale === 0 ? 0 : value / scale;
+  });
+  return design === null ? balanced : mixRows(design, balanced);
+}
 
 /** Rows first … first + count − 1 of rows.f32, valid until the next part. */
 interface RowPart {

@@ -5,12 +5,9 @@
  * so that rounding costs nothing but a little length.
  */
 import { EigenvalueDecomposition, LuDecomposition, Matrix } from "ml-matrix";
-import { columnBytes } from "../../src/core/mixing.ts";
+import { columnBytes, LOSS } from "../../src/core/mixing.ts";
 import { cholesky, lowerInverse } from "../hessian/cholesky.ts";
 import { rowProducts } from "./row-products.ts";
-
-/** ‖p̃ − A·fl(A⁻¹ p̃)‖ ≤ LOSS · ‖p̃‖ for every row, whatever the order of the float64 sums in fl. */
-export const LOSS = 2 ** -30;
 
 /** Off-diagonal moments count that much less: of a sample they are partly noise. */
 const SHRINKAGE = 0.02;

@@ -4,13 +4,11 @@
  * bytes on every machine.
  */
 import { columnBytes, type Mixing, MOST_EXPONENT, WIDEST_BLOCK } from "../../src/core/mixing.ts";
+import { mixed } from "./mix-rows.ts";
 import { dequantised, designBlock, exponentOf, type MixingBlock } from "./mixing-block.ts";
 import { cheapestHead, plainCost, queryProducts, type Trial } from "./mixing-cost.ts";
 import { momentsOf, openSample, openTrial, type Sample } from "./mixing-sample.ts";
-import { rowProducts } from "./row-products.ts";
 import type { Typical } from "./typical.ts";
-
-export { LOSS } from "./mixing-block.ts";
 
 export interface MixingSettings {
   R: number;
@@ -114,33 +112,14 @@ function placesOf(blocks: readonly MixingBlock[]): Uint32Array {
 /** The trial as a search with these blocks sees it: coordinates in the order of their places. */
 function mixedTrial({ queries, rows, thresholds }: Trial, blocks: readonly MixingBlock[], places: Uint32Array): Trial {
   return {
-    queries: mixedVectors(queries, blocks, places, dequantised),
-    rows: mixedVectors(rows, blocks, places, (block) => block.inverse),
+    queries: mixed(queries, blocks.map(dequantised), places),
+    rows: mixed(
+      rows,
+      blocks.map(({ inverse }) => inverse),
+      places,
+    ),
     thresholds,
   };
-}
-
-/** vectors [k, R] times the blocks' matrices, whose rows `matrix` gives: [w, w]. */
-function mixedVectors(
-  vectors: Float64Array,
-  blocks: readonly MixingBlock[],
-  places: Uint32Array,
-  matrix: (block: MixingBlock) => Float64Array,
-): Float64Array {
-  const R = places.length;
-  const k = vectors.length / R;
-  const result = new Float64Array(vectors.length);
-  let from = 0;
-  for (const block of blocks) {
-    const { width } = block;
-    const part = new Float64Array(k * width);
-    for (let i = 0; i < k; i++) part.set(vectors.subarray(i * R + from, i * R + from + width), i * width);
-    const product = rowProducts(part, matrix(block), width);
-    for (let i = 0; i < k; i++)
-      for (let j = 0; j < width; j++) result[i * R + places[from + j]!] = product[i * width + j]!;
-    from += width;
-  }
-  return result;
 }
 
 /** The design in the index's form, scaled by a power of two so that no row grows; null where an exponent leaves its range. */

@@ -22,6 +22,9 @@ export interface Mixing {
 export const WIDEST_BLOCK = 512;
 export const MOST_EXPONENT = 300;
 
+/** What the writer promises of every row: ‖p̃ − A z‖ ≤ LOSS · ‖p̃‖. */
+export const LOSS = 2 ** -30;
+
 /** Bytes of a column in a block of that width. */
 export const columnBytes = (width: number): number => Math.ceil(width / 16) * 16;
 

@@ -10,8 +10,8 @@ export const CODE_LIMIT = 127;
 
 /**
  * Bytes of one row's terms: coarse f32 scale, f32 norm, f32 residual norm, i32 sum of codes; where rows are divided, of the head f32 scale,
- * f32 norm of the row, f32 norm of the tail, i32 sum of codes, and of the tail f32 scale, f32 residual norm of the row, i32 sum of codes,
- * zeros; fine f32 scale, f32 residual norm.
+ * f32 norm of the row, f32 norm of the tail, i32 sum of codes, and of the tail f32 scale, again f32 norm and f32 residual norm of the
+ * row, i32 sum of codes; fine f32 scale, f32 residual norm.
  */
 export const COARSE_TERMS = 16;
 export const FINE_TERMS = 8;

@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { indexRows } from "../../offline/index/index-rows.ts";
+import type { MixingDesign } from "../../offline/index/mixing.ts";
 import { folderSource } from "../../offline/store/folder-source.ts";
 import type { Manifest } from "../../src/core/manifest.ts";
 import { FILES } from "../../src/core/manifest.ts";
@@ -16,19 +17,20 @@ export interface BuiltIndex {
   remove(): Promise<void>;
 }
 
-/** Indexes `rows` (float32 [n, R]) in a new folder. `queryMeanSquare` defaults to ones. */
+/** Indexes `rows` (float32 [n, R]) in a new folder. `queryMeanSquare` defaults to ones; nothing is mixed unless `mix` says how. */
 export async function buildIndex(
   rows: Float32Array,
   R: number,
   queryMeanSquare = new Float64Array(R).fill(1),
+  mix: (exponents: Int16Array) => MixingDesign | null = () => null,
 ): Promise<BuiltIndex> {
   const folder = await mkdtemp(path.join(tmpdir(), "index-"));
   const n = rows.length / R;
   await writeFile(path.join(folder, FILES.rows), rows);
-  await indexRows(folder, { n, R, queryMeanSquare, seed: 7 });
+  const mixing = await indexRows(folder, { n, R, queryMeanSquare, seed: 7, mix });
   return {
     folder,
-    manifest: await manifestOf(folder, n, R),
+    manifest: { ...(await manifestOf(folder, n, R)), ...(mixing === null ? {} : { mixing }) },
     source: folderSource(folder),
     remove: () => rm(folder, { recursive: true }),
   };

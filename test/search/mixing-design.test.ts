@@ -1,11 +1,11 @@
 /** The design of a mixing, against plain matrix products with its entries. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { designMixing, LOSS, type MixingDesign } from "../../offline/index/mixing.ts";
+import { designMixing, type MixingDesign } from "../../offline/index/mixing.ts";
 import { rowProducts } from "../../offline/index/row-products.ts";
 import { openTypical, type Typical } from "../../offline/index/typical.ts";
 import { balance, DROPPED } from "../../src/core/basis.ts";
-import { columnBytes } from "../../src/core/mixing.ts";
+import { columnBytes, LOSS } from "../../src/core/mixing.ts";
 import { random } from "../../src/core/random.ts";
 
 interface Data {

@@ -12,6 +12,7 @@ import { narrow, scanAll } from "../../src/core/scan.ts";
 import { openTier, rowBitmap } from "../../src/core/search.ts";
 import { buildIndex } from "./built-index.ts";
 import { bruteForce, bruteForceDots } from "./oracle.ts";
+import { randomMixing } from "./random-mixing.ts";
 
 const CASES = Number(process.env.CASES ?? 200);
 const TIERS: Tier[] = ["rows", "fine", "coarse"];
@@ -31,6 +32,8 @@ interface Case {
   repeated: number;
   query: "normal" | "a row" | "sparse" | "zero" | "small integers";
   filtered: boolean;
+  /** Whether coordinates are mixed, where there are enough, by a matrix that has nothing to do with the rows. */
+  mixed: boolean;
   tier: Tier;
   /** Beside the coarse plane alone, the share of long.f32 that is held. */
   longest: number;
@@ -51,6 +54,7 @@ const cases: fc.Arbitrary<Case> = fc.record({
   repeated: fc.constantFrom(0, 0.1, 0.9),
   query: fc.constantFrom("normal", "normal", "a row", "sparse", "zero", "small integers"),
   filtered: fc.boolean(),
+  mixed: fc.boolean(),
   tier: fc.constantFrom(...TIERS),
   longest: fc.constantFrom(0, 0.5, 1),
   kernel: fc.constantFrom(...KERNEL_FILES),
@@ -91,14 +95,15 @@ function make(drawn: Case) {
   const meanSquare = Float64Array.from({ length: R }, () => (generator.below(4) === 0 ? 0 : generator.unit()));
   const all = Array.from({ length: n }, (_, row) => row);
   const chosen = new Set(all.filter(() => !drawn.filtered || generator.below(3) === 0));
-  return { rows, gradient, meanSquare, chosen };
+  const mix = () => (drawn.mixed && R > 16 ? randomMixing(R, random(drawn.seed, "mixing")) : null);
+  return { rows, gradient, meanSquare, chosen, mix };
 }
 
 async function holds(drawn: Case): Promise<void> {
   const { n, R, k, tier } = drawn;
-  const { rows, gradient, meanSquare, chosen } = make(drawn);
+  const { rows, gradient, meanSquare, chosen, mix } = make(drawn);
   const longest = tier === "coarse" ? Math.floor(drawn.longest * longRows(n)) : 0;
-  const index = await buildIndex(rows, R, meanSquare);
+  const index = await buildIndex(rows, R, meanSquare, mix);
   try {
     const searcher = await openTier(index.manifest, index.source, kernels.get(drawn.kernel)!, tier, longest);
     const filter = drawn.filtered ? rowBitmap(n, chosen) : undefined;
@@ -113,8 +118,8 @@ async function holds(drawn: Case): Promise<void> {
 }
 
 async function intervalsHold(drawn: Case): Promise<void> {
-  const { rows, gradient, meanSquare } = make(drawn);
-  const index = await buildIndex(rows, drawn.R, meanSquare);
+  const { rows, gradient, meanSquare, mix } = make(drawn);
+  const index = await buildIndex(rows, drawn.R, meanSquare, mix);
   try {
     const resident = await loadResident(index.manifest, index.source, kernels.get(drawn.kernel)!, "fine");
     const query = prepareQuery(resident, gradient, 0);

@@ -6,7 +6,7 @@ export const STRIDE: usize = 8;
 export const HEAD: usize = 12;
 export const TAIL_TERMS: usize = 16;
 export const TAIL_CODES: usize = 20;
-/** Rows that their heads do not exclude: u32 and f64 [2] for each of PART rows. */
+/** Rows that their heads do not exclude: u32, and i32 (relaxed SIMD) or f64 [2] for each of PART rows. */
 export const LEFT_PLACES: usize = 24;
 export const LEFT_PAIRS: usize = 28;
 

@@ -12,7 +12,7 @@ import {
 
 /**
  * The rows that reach a bound; where `head` ≠ 0, `codes` are of heads, `stride` bytes each, and written is what heads alone do not
- * exclude: places, and the high plane's sums as f64 for the dots. Two groups of four rows are multiplied at once, half the rows apart: two
+ * exclude: places, and the high plane's sums, i32, at `outPairs`. Two groups of four rows are multiplied at once, half the rows apart: two
  * streams of memory are read faster than one.
  */
 export function scan(
@@ -29,13 +29,12 @@ export function scan(
   const end = first + count;
   const middle = first + (((count + 7) >> 3) << 2);
   const one = ones(stride);
-  // What rounding in float32 may do to a dot or a width, and to a bound: less than 2⁻²⁰ of these (FORMAT.md).
-  const rounding = (residualFactor + 256 * Math.sqrt(<f64>stride)) * ROUNDING;
+  const rounding = roundingOf(residualFactor, stride);
   const thirds = f32x4.splat(<f32>(thirdFactor * (1 + ROUNDING)));
   const steps = f32x4.splat(<f32>(scaleFactor * (1 + ROUNDING)));
   const norms = f32x4.splat(<f32>((normFactor + highFactor) * (1 + ROUNDING) + rounding));
-  const least = f32x4.splat(max<f32>(<f32>(high * (1 - ROUNDING)), LEAST));
-  const most = f32x4.splat(min<f32>(<f32>(low * (1 - ROUNDING)), -LEAST));
+  const least = leastOf(high);
+  const most = mostOf(low);
   let written: u32 = 0;
   for (let row = first, other = middle; row < middle; row += 4, other += 4) {
     const mask = participants(row, end, filter);
@@ -121,10 +120,30 @@ export function plusTwo(sum: v128, codes: v128, six: v128, more: v128, next: v12
 }
 
 /** More than float32 rounds in `found`, and the least bound: what is above zero counts, and nothing that underflows is lost. */
-const ROUNDING: f64 = 1.0 / 1048576;
+export const ROUNDING: f64 = 1.0 / 1048576;
 const LEAST: f32 = 1e-40;
 /** What a width gains for what underflows in it: four times the least normal float32. */
 const UNDERFLOW: f32 = 4.8e-38;
+
+/** What rounding in float32 may do to a dot or a width, by a row's norm: less than 2⁻²⁰ of these (FORMAT.md). */
+// @ts-ignore: decorator
+@inline
+export function roundingOf(residualFactor: f64, stride: usize): f64 {
+  return (residualFactor + 256 * Math.sqrt(<f64>stride)) * ROUNDING;
+}
+
+/** The bounds that a row must reach, rounded towards zero. */
+// @ts-ignore: decorator
+@inline
+export function leastOf(high: f64): v128 {
+  return f32x4.splat(max<f32>(<f32>(high * (1 - ROUNDING)), LEAST));
+}
+
+// @ts-ignore: decorator
+@inline
+export function mostOf(low: f64): v128 {
+  return f32x4.splat(min<f32>(<f32>(low * (1 - ROUNDING)), -LEAST));
+}
 
 /** Four bits: the rows that the high plane alone does not exclude, computed in float32 with wider intervals. */
 // @ts-ignore: decorator
@@ -143,24 +162,36 @@ function found(at: usize, highs: v128, thirds: v128, norms: v128, steps: v128, l
   const norm = v128.shuffle<i32>(ab, cd, 2, 3, 6, 7);
   const third = v128.shuffle<i32>(abRest, cdRest, 0, 1, 4, 5);
   const sum = v128.shuffle<i32>(abRest, cdRest, 2, 3, 6, 7);
-  // 128 h + 63.5 − 4096 = 128 (h − 32) + 63.5, the first part in integers.
+  const width = f32x4.add(f32x4.add(f32x4.mul(thirds, third), f32x4.mul(norms, norm)), f32x4.mul(steps, scale));
+  return within(dots(scale, sum, highs), width, least, most);
+}
+
+/** scale · (128 h + 63.5 − 4096), where 128 h − 4096 = 128 (h − 32) is computed in integers. */
+// @ts-ignore: decorator
+@inline
+export function dots(scale: v128, sum: v128, highs: v128): v128 {
   const centred = f32x4.convert_i32x4_s(i32x4.sub(highs, i32x4.shl(sum, 5)));
-  const dot = f32x4.mul(
+  return f32x4.mul(
     scale,
     f32x4.add(f32x4.mul(f32x4.splat(128), centred), f32x4.mul(f32x4.splat(63.5), f32x4.convert_i32x4_s(sum))),
   );
-  const width = f32x4.add(
-    f32x4.add(f32x4.mul(thirds, third), f32x4.mul(norms, norm)),
-    f32x4.add(f32x4.mul(steps, scale), f32x4.splat(UNDERFLOW)),
-  );
-  return i32x4.bitmask(v128.or(f32x4.ge(f32x4.add(dot, width), least), f32x4.le(f32x4.sub(dot, width), most)));
 }
 
-/** Writes the rows of `mask`, each with its sum. */
+/** Four bits: the intervals that reach a bound. */
+// @ts-ignore: decorator
+@inline
+export function within(dot: v128, width: v128, least: v128, most: v128): u32 {
+  const wide = f32x4.add(width, f32x4.splat(UNDERFLOW));
+  return i32x4.bitmask(v128.or(f32x4.ge(f32x4.add(dot, wide), least), f32x4.le(f32x4.sub(dot, wide), most)));
+}
+
+/** Writes the rows of `mask`, u32, and their sums, i32. */
 function list(row: u32, mask: u32, highs: v128, written: u32, outPlaces: usize, outPairs: usize): u32 {
   for (; mask != 0; mask &= mask - 1) {
     const lane = ctz(mask);
-    written = put(row + lane, <f64>laneOf(highs, lane), 0, written, outPlaces, outPairs);
+    store<u32>(outPlaces + 4 * written, row + lane);
+    store<i32>(outPairs + 4 * written, laneOf(highs, lane));
+    written++;
   }
   return written;
 }

@@ -1,8 +1,8 @@
 /** The tails of rows that their heads do not exclude: what then reaches a bound is written as KernelExports.scan writes it. */
 import { put, reaches, sumLanes, TERMS } from "./candidates";
 import { field, HEAD, LEFT_PAIRS, LEFT_PLACES, ROW_CODES, ROW_TERMS, STRIDE, TAIL_CODES, TAIL_TERMS } from "./plane";
-import { laneOf, ones, plus, plusTwo } from "./scan-relaxed";
-import { dot, SEGMENT } from "./scan-simd";
+import { dots, laneOf, leastOf, mostOf, ones, plus, plusTwo, ROUNDING, roundingOf, within } from "./scan-relaxed";
+import { dot as products, SEGMENT } from "./scan-simd";
 import { CODES, HIGH_FACTOR, NORM_FACTOR, RESIDUAL_FACTOR } from "./slot";
 
 /** `count` rows are left of a part, at the plane's LEFT_PLACES and LEFT_PAIRS. Returns how many are written by now. */
@@ -18,27 +18,67 @@ export function tails(
     for (let index: u32 = 0; index < count; index++) {
       const row = load<u32>(places + 4 * index);
       const sum = wholeSum(slot + CODES + 2 * head, stride, codes + stride * row);
-      written = weigh(plane, row, load<f64>(pairs + 16 * index), sum, slot, high, low, written, outPlaces, outPairs);
+      const own = field(plane, TAIL_TERMS) + TERMS * row;
+      written = offered(own, row, load<f64>(pairs + 16 * index), sum, slot, high, low, written, outPlaces, outPairs);
     }
     return written;
   }
+  const terms = field(plane, ROW_TERMS);
+  const tailTerms = field(plane, TAIL_TERMS);
+  const residualFactor = load<f64>(slot, RESIDUAL_FACTOR);
+  const normFactor = load<f64>(slot, NORM_FACTOR) + load<f64>(slot, HIGH_FACTOR);
+  const residuals = f32x4.splat(<f32>(residualFactor * (1 + ROUNDING)));
+  const norms = f32x4.splat(<f32>(normFactor * (1 + ROUNDING) + roundingOf(residualFactor, head + stride)));
+  const least = leastOf(high);
+  const most = mostOf(low);
   const last = count - 1;
   for (let index: u32 = 0; index < count; index += 4) {
     // Past the end of the list, its last row again.
-    const p0 = codes + stride * load<u32>(places + 4 * index);
-    const p1 = codes + stride * load<u32>(places + 4 * min(index + 1, last));
-    const p2 = codes + stride * load<u32>(places + 4 * min(index + 2, last));
-    const p3 = codes + stride * load<u32>(places + 4 * min(index + 3, last));
-    const sums = highSums(slot + CODES + head, stride, p0, p1, p2, p3);
-    const stop = min(index + 4, count);
-    for (let at = index; at < stop; at++) {
+    const r0 = <usize>load<u32>(places + 4 * index);
+    const r1 = <usize>load<u32>(places + 4 * min(index + 1, last));
+    const r2 = <usize>load<u32>(places + 4 * min(index + 2, last));
+    const r3 = <usize>load<u32>(places + 4 * min(index + 3, last));
+    const highs = highSums(
+      slot + CODES + head, stride, codes + stride * r0, codes + stride * r1, codes + stride * r2, codes + stride * r3,
+    );
+    const headHighs = v128.load(pairs + 4 * index);
+    const a = v128.load(tailTerms + TERMS * r0);
+    const b = v128.load(tailTerms + TERMS * r1);
+    const c = v128.load(tailTerms + TERMS * r2);
+    const d = v128.load(tailTerms + TERMS * r3);
+    const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5);
+    const cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
+    const abRest = v128.shuffle<i32>(a, b, 2, 6, 3, 7);
+    const cdRest = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
+    const width = f32x4.add(
+      f32x4.mul(norms, v128.shuffle<i32>(ab, cd, 2, 3, 6, 7)),
+      f32x4.mul(residuals, v128.shuffle<i32>(abRest, cdRest, 0, 1, 4, 5)),
+    );
+    const tailDots = dots(v128.shuffle<i32>(ab, cd, 0, 1, 4, 5), v128.shuffle<i32>(abRest, cdRest, 2, 3, 6, 7), highs);
+    const dot = f32x4.add(headDots(terms, r0, r1, r2, r3, headHighs), tailDots);
+    let mask = within(dot, width, least, most) & (index + 4 > count ? (1 << (count - index)) - 1 : 15);
+    for (; mask != 0; mask &= mask - 1) {
+      const lane = ctz(mask);
+      const row = load<u32>(places + 4 * (index + lane));
       written = settle(
-        plane, load<u32>(places + 4 * at), load<f64>(pairs + 16 * at), laneOf(sums, at - index), slot,
-        high, low, written, outPlaces, outPairs,
+        plane, row, laneOf(headHighs, lane), laneOf(highs, lane), slot, high, low, written, outPlaces, outPairs,
       );
     }
   }
   return written;
+}
+
+/** The heads' part of four rows' dots by the high plane. */
+// @ts-ignore: decorator
+@inline
+function headDots(terms: usize, r0: usize, r1: usize, r2: usize, r3: usize, highs: v128): v128 {
+  const a = v128.load(terms + TERMS * r0);
+  const b = v128.load(terms + TERMS * r1);
+  const c = v128.load(terms + TERMS * r2);
+  const d = v128.load(terms + TERMS * r3);
+  const ab = v128.shuffle<i32>(a, b, 0, 4, 3, 7);
+  const cd = v128.shuffle<i32>(c, d, 0, 4, 3, 7);
+  return dots(v128.shuffle<i32>(ab, cd, 0, 1, 4, 5), v128.shuffle<i32>(ab, cd, 2, 3, 6, 7), highs);
 }
 
 /** Σ codes · high plane of four rows. */
@@ -69,23 +109,13 @@ function highSums(query: usize, stride: usize, p0: usize, p1: usize, p2: usize, 
   return sumLanes(a, b, c, d);
 }
 
-/** A row by the high plane's sums of its head and its tail; by the low plane too only where the high one does not exclude it. */
+/** A row by both planes: its sums by the high one are given, those by the low one added. */
 function settle(
-  plane: usize, row: u32, headHigh: f64, tailHigh: i32, slot: usize,
+  plane: usize, row: u32, headHigh: i32, tailHigh: i32, slot: usize,
   high: f64, low: f64, written: u32, outPlaces: usize, outPairs: usize,
 ): u32 {
   const terms = field(plane, ROW_TERMS) + TERMS * row;
   const tailTerms = field(plane, TAIL_TERMS) + TERMS * row;
-  const scale = <f64>load<f32>(terms);
-  const tailScale = <f64>load<f32>(tailTerms);
-  const norm = <f64>load<f32>(terms, 4);
-  const sum = <f64>load<i32>(terms, 12);
-  const tailSum = <f64>load<i32>(tailTerms, 8);
-  const width = load<f64>(slot, RESIDUAL_FACTOR) * <f64>load<f32>(tailTerms, 4) + load<f64>(slot, NORM_FACTOR) * norm;
-  // 63.5 stands for the low plane: 128 h + 63.5 − 4096.
-  const roughly = scale * (128 * headHigh - 4032.5 * sum) + tailScale * (128 * <f64>tailHigh - 4032.5 * tailSum);
-  if (!reaches(roughly, width + load<f64>(slot, HIGH_FACTOR) * norm, high, low)) return written;
-
   const whole = field(plane, STRIDE);
   const head = field(plane, HEAD);
   const query = slot + CODES + whole;
@@ -97,9 +127,9 @@ function settle(
   p = field(plane, TAIL_CODES) + (whole - head) * row;
   for (let at = head; at < whole; at += 16, p += 16) tailLows = plus(tailLows, v128.load(p), v128.load(query + at), one);
   // 128 h + l − 4096, exact in float64.
-  const dots = scale * (128 * headHigh + <f64>added(lows) - 4096 * sum) +
-    tailScale * (128 * <f64>tailHigh + <f64>added(tailLows) - 4096 * tailSum);
-  return reaches(dots, width, high, low) ? put(row, dots, width, written, outPlaces, outPairs) : written;
+  const headSum = 128 * <f64>headHigh + <f64>added(lows) - 4096 * <f64>load<i32>(terms, 12);
+  const tailSum = 128 * <f64>tailHigh + <f64>added(tailLows) - 4096 * <f64>load<i32>(tailTerms, 12);
+  return offered(tailTerms, row, <f64>load<f32>(terms) * headSum, tailSum, slot, high, low, written, outPlaces, outPairs);
 }
 
 // @ts-ignore: decorator
@@ -116,21 +146,22 @@ function wholeSum(query: usize, stride: usize, p: usize): f64 {
     const stop = min(last, p + SEGMENT);
     let sums = i32x4.splat(0);
     for (; p < stop; p += 16, query += 32) {
-      sums = i32x4.add(sums, dot(v128.load_ext<i8>(p), v128.load(query), v128.load_ext<i8>(p, 8), v128.load(query, 16)));
+      sums = i32x4.add(sums, products(v128.load_ext<i8>(p), v128.load(query), v128.load_ext<i8>(p, 8), v128.load(query, 16)));
     }
     sum += <f64>added(sums);
   }
   return sum;
 }
 
-/** A row by its head's dot and its tail's sum. */
-function weigh(
-  plane: usize, row: u32, headDot: f64, tailSum: f64, slot: usize,
+/** Writes a row of its head's dot and its tail's sum if its interval reaches a bound. */
+// @ts-ignore: decorator
+@inline
+function offered(
+  tailTerms: usize, row: u32, headDot: f64, tailSum: f64, slot: usize,
   high: f64, low: f64, written: u32, outPlaces: usize, outPairs: usize,
 ): u32 {
-  const tailTerms = field(plane, TAIL_TERMS) + TERMS * row;
-  const norm = <f64>load<f32>(field(plane, ROW_TERMS) + TERMS * row, 4);
-  const width = load<f64>(slot, RESIDUAL_FACTOR) * <f64>load<f32>(tailTerms, 4) + load<f64>(slot, NORM_FACTOR) * norm;
-  const dots = headDot + <f64>load<f32>(tailTerms) * tailSum;
-  return reaches(dots, width, high, low) ? put(row, dots, width, written, outPlaces, outPairs) : written;
+  const dot = headDot + <f64>load<f32>(tailTerms) * tailSum;
+  const width = load<f64>(slot, RESIDUAL_FACTOR) * <f64>load<f32>(tailTerms, 8) +
+    load<f64>(slot, NORM_FACTOR) * <f64>load<f32>(tailTerms, 4);
+  return reaches(dot, width, high, low) ? put(row, dot, width, written, outPlaces, outPairs) : written;
 }
