@@ -6,20 +6,19 @@
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { FILES } from "../../src/core/manifest.ts";
-import { prepareDemonstration } from "../command/demonstration.ts";
-import { progressTo } from "../command/progress.ts";
 import { median, quantile } from "../evaluate/statistics.ts";
 import { readFloatRow } from "../serve/query.ts";
 import { readManifest } from "../store/publish.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { serveFolder } from "./search.ts";
 import { RESIDENT_BYTES, startSearchWorker } from "./search-worker.ts";
+import { demonstration } from "./vectors.ts";
 
 const QUERIES = 100;
 const REPEATS = 20;
 
 export async function measure(): Promise<Figure[]> {
-  const { index } = await prepareDemonstration(progressTo("lines"));
+  const index = await demonstration();
   const { dimension, n, queries } = readManifest(index);
   const files = await serveFolder(index);
   const worker = await startSearchWorker();

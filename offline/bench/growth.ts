@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { strideOf } from "../../src/core/plane.ts";
 import { plotOf } from "../evaluate/plot.ts";
 import { markdown, summarised } from "../evaluate/table.ts";
 import { readManifest } from "../store/publish.ts";
@@ -41,7 +42,7 @@ export async function measure(): Promise<Figure[]> {
     ...points.map(({ n, R, one }) => atMost(`search: n = ${n}, R = ${R}, on Node`, one, "ms")),
     atMost(`${name}: against native brute force, one end`, widest.one / widest.native, "×", 0.3),
     atMost(`${name}, scanning every row: against native`, widest.every / widest.native, "×", 0.3),
-    atMost(`${name}: bytes of codes read a query, of ${MOST_DIGITS * WIDEST}`, widest.bytes, "bytes"),
+    atMost(`${name}: bytes of codes read a query, of ${MOST_DIGITS * strideOf(WIDEST)}`, widest.bytes, "bytes"),
   ];
 }
 
@@ -105,7 +106,7 @@ function record(points: readonly Point[]): void {
     String(R),
     ...[one, every, native].map((time) => time.toPrecision(3)),
     (one / native).toFixed(2),
-    `${(bytes / 1e6).toPrecision(3)} of ${((n * R) / 1e6).toPrecision(3)}`,
+    `${(bytes / 1e6).toPrecision(3)} of ${((n * strideOf(R)) / 1e6).toPrecision(3)}`,
     rescored.toPrecision(2),
   ]);
   const machine = `${cpus()[0]?.model ?? "an unknown processor"}, Node ${process.version}`;

@@ -5,10 +5,7 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { readConfig } from "../command/config.ts";
-import { buildToIndex } from "../command/pipeline.ts";
 import type { Progress } from "../command/progress.ts";
-import { ALONE } from "../command/run.ts";
-import { holdingRun } from "../command/step.ts";
 import { readEmails } from "../evaluate/tasks/emails.ts";
 import { trained, trainedModel } from "../evaluate/tasks/prepare.ts";
 import { readPassages, SOURCE_NAMES } from "../evaluate/tasks/sources.ts";
@@ -17,6 +14,7 @@ import { languageModel, wordConvolution } from "../evaluate/tasks/text-models.ts
 import { classifiedTexts, continuedTexts, encoded, vocabularyOf } from "../evaluate/tasks/tokens.ts";
 import { bytesOf } from "../index/index-files.ts";
 import { ADAMW } from "../train/optimiser.ts";
+import { builtRun } from "./vectors.ts";
 
 const FOLDER = resolve("runs", "bench");
 const ROWS = 20_000;
@@ -105,8 +103,7 @@ export async function prepareIndexes(progress: Progress): Promise<Map<string, st
       mkdirSync(folder, { recursive: true });
       await writeSubject(folder, make(), title);
     }
-    const run = { ...ALONE, config: readConfig(configuration), folder, replace: true, progress };
-    folders.set(title, await holdingRun(folder, "build", false, () => buildToIndex(run)));
+    folders.set(title, await builtRun(folder, readConfig(configuration), progress));
   }
   return folders;
 }

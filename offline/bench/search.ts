@@ -9,8 +9,8 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FILES, type Manifest } from "../../src/core/manifest.ts";
+import { strideOf } from "../../src/core/plane.ts";
 import { openTier } from "../../src/core/search.ts";
-import { prepareDemonstration } from "../command/demonstration.ts";
 import { progressTo } from "../command/progress.ts";
 import { median, quantile } from "../evaluate/statistics.ts";
 import { loadKernel } from "../serve/kernel.ts";
@@ -19,7 +19,7 @@ import { readManifest } from "../store/publish.ts";
 import { atMost, type Figure } from "./figure.ts";
 import { prepareIndexes } from "./real-indexes.ts";
 import { RESIDENT_BYTES, startSearchWorker } from "./search-worker.ts";
-import { checkAnswer, cutIndex, milliseconds, readQueries, TOP, timeSearch } from "./vectors.ts";
+import { checkAnswer, cutIndex, demonstration, milliseconds, readQueries, TOP, timeSearch } from "./vectors.ts";
 
 const ROWS = 100_000;
 const BATCH = 64;
@@ -28,7 +28,7 @@ const ROUNDS = 60;
 const CHECKED = 5;
 
 export async function measure(): Promise<Figure[]> {
-  const { index } = await prepareDemonstration(progressTo("lines"));
+  const index = await demonstration();
   const { dimension } = readManifest(index);
   const queries = readQueries(index, BATCH);
   const folder = mkdtempSync(join(tmpdir(), "influence-bench-"));
@@ -43,7 +43,7 @@ export async function measure(): Promise<Figure[]> {
       atMost("search: native brute force (hnswlib, float32, one end), same rows", native.native, "ms"),
       atMost(`${name}, on Node, against native`, native.one / native.native, "×", 0.25),
       atMost(`${name}, on Node, scanning every row, against native`, native.every / native.native, "×", 0.25),
-      atMost(`${name}: bytes of codes read a query, of ${ROWS * dimension}`, native.bytes, "bytes"),
+      atMost(`${name}: bytes of codes read a query, of ${ROWS * strideOf(dimension)}`, native.bytes, "bytes"),
       ...(await measureBatch(folder, manifest, queries)),
       ...(await measureWorkerd(folder, manifest, queries, native.native)),
       ...(await measureKinds(index)),
@@ -79,26 +79,29 @@ async function measureBatch(folder: string, manifest: Manifest, queries: Float32
 }
 
 /** Rows that the bound leaves to be re-scored, by kind of model; the first answers are checked against brute force. */
-async function measureKinds(demonstration: string): Promise<Figure[]> {
-  const kinds = new Map([["CNN, digits", demonstration], ...(await prepareIndexes(progressTo("lines")))]);
+async function measureKinds(digits: string): Promise<Figure[]> {
+  const kinds = new Map([["CNN, digits", digits], ...(await prepareIndexes(progressTo("lines")))]);
   const figures: Figure[] = [];
   for (const [kind, index] of kinds) {
     const manifest = readManifest(index);
     const searcher = await openTier(manifest, folderSource(index), loadKernel(), "coarse");
     const shares: number[] = [];
     const read: number[] = [];
+    const bytes: number[] = [];
     for (const [at, query] of readQueries(index, Math.min(200, manifest.queries)).entries()) {
       const answer = await searcher.search(query, TOP);
-      const { rescored, scanned } = answer;
+      const { rescored, scanned, codeBytes } = answer;
       if (at < CHECKED) await checkAnswer(index, query, answer);
       shares.push((100 * rescored) / manifest.n);
       read.push((100 * scanned) / manifest.n);
+      bytes.push((100 * codeBytes) / (manifest.n * strideOf(manifest.dimension)));
     }
     const name = `search: ${kind}, n = ${manifest.n}, R = ${manifest.dimension}, top ${TOP} of both ends`;
     figures.push(
       atMost(`${name}: rows re-scored`, median(shares), "% of n", 1),
       atMost(`${name}: rows re-scored, 95 %`, quantile(shares, 0.95), "% of n"),
       atMost(`${name}: rows scanned`, median(read), "% of n"),
+      atMost(`${name}: codes read`, median(bytes), "% of all"),
     );
   }
   return figures;
@@ -124,7 +127,9 @@ async function measureWorkerd(
     };
     const origin = `http://127.0.0.1:${(files.address() as AddressInfo).port}`;
     const [open, firstSearch] = [`/open?origin=${origin}&budget=${2 * RESIDENT_BYTES}`, "/search?count=1"];
-    const held = [FILES.basis, FILES.coarse, FILES.long, FILES.rowChecksums].map((file) => `&file=${file}`).join("");
+    const mixing = manifest.mixing === undefined ? [] : [FILES.mixing];
+    const loaded = [FILES.basis, ...mixing, FILES.coarse, FILES.long, FILES.rowChecksums];
+    const held = loaded.map((file) => `&file=${file}`).join("");
     const cold: number[] = [];
     const stream: number[] = [];
     for (let round = 0; round < 7; round++) {

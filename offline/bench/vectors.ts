@@ -1,10 +1,9 @@
 /** Real influence vectors at other n and R than the demonstration's, and the search of them against native brute force. */
-import { createReadStream, readFileSync } from "node:fs";
-import { open, writeFile } from "node:fs/promises";
+import { createReadStream, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import hnswlib from "hnswlib-node";
 import { FILES, type Manifest } from "../../src/core/manifest.ts";
-import { strideOf } from "../../src/core/plane.ts";
 import { prepareQuery } from "../../src/core/query.ts";
 import { random } from "../../src/core/random.ts";
 import { loadResident, STEP_ROWS } from "../../src/core/resident.ts";
@@ -12,24 +11,44 @@ import { scan } from "../../src/core/scan.ts";
 import { openTier, type SearchAnswer } from "../../src/core/search.ts";
 import { type Config, readConfig } from "../command/config.ts";
 import { buildToIndex } from "../command/pipeline.ts";
-import { progressTo } from "../command/progress.ts";
+import { type Progress, progressTo } from "../command/progress.ts";
 import { ALONE } from "../command/run.ts";
 import { holdingRun } from "../command/step.ts";
 import { median, quantile } from "../evaluate/statistics.ts";
-import { describeFile } from "../index/index-files.ts";
-import { indexRows } from "../index/index-rows.ts";
+import { indexPart, partGradients, spreadOver } from "../index/part.ts";
 import { loadKernel } from "../serve/kernel.ts";
 import { folderSource } from "../store/folder-source.ts";
 import { readManifest } from "../store/publish.ts";
 
 export const TOP = 10;
 
+const DEMONSTRATION = "fixtures/mnist-cnn/influence.yaml";
+
+/** How indexes are made, of all that does not change their format; those made before it last changed are made again. */
+const INDEXED = "mixed";
+
+/** Builds a run in `folder`, its index anew where that was made otherwise. Returns the index's folder. */
+export async function builtRun(folder: string, config: Config, progress: Progress): Promise<string> {
+  return await holdingRun(folder, "build", false, () => {
+    const mark = join(folder, "indexed.txt");
+    if (!existsSync(mark) || readFileSync(mark, "utf8") !== INDEXED) {
+      rmSync(join(folder, "index"), { recursive: true, force: true });
+      writeFileSync(mark, INDEXED);
+    }
+    return buildToIndex({ ...ALONE, config, folder, replace: true, progress });
+  });
+}
+
+/** The demonstration's own index. Returns its folder. */
+export async function demonstration(): Promise<string> {
+  const config = readConfig(DEMONSTRATION);
+  return await builtRun(resolve("runs", config.name), config, progressTo("lines"));
+}
+
 /** The demonstration built with other settings, kept in runs/bench. Returns the index's folder. */
 export async function demonstrationWith(name: string, change: (config: Config) => Config): Promise<string> {
-  const config = change(readConfig("fixtures/mnist-cnn/influence.yaml"));
-  const folder = resolve("runs", "bench", name);
-  const run = { ...ALONE, config, folder, replace: true, progress: progressTo("lines") };
-  return await holdingRun(folder, "build", false, () => buildToIndex(run));
+  const config = change(readConfig(DEMONSTRATION));
+  return await builtRun(resolve("runs", "bench", name), config, progressTo("lines"));
 }
 
 /** `count` of the stored queries, [R] each, spread over all of them; or R of their coordinates, spread likewise. */
@@ -44,12 +63,9 @@ export function readQueries(index: string, count: number, R?: number): Float32Ar
   });
 }
 
-const spreadOver = (width: number, R: number): number[] =>
-  Array.from({ length: R }, (_, j) => Math.floor((j * width) / R));
-
 /**
  * An index, without metadata, in `folder`: the first n rows of `index`, R of their coordinates spread over all. Rows beyond its own
- * are rows of it again, each value with a tenth of noise.
+ * are rows of it again, each value with a tenth of noise; the mixing is designed from its own.
  */
 export async function cutIndex(index: string, folder: string, n: number, R: number): Promise<Manifest> {
   const manifest = readManifest(index);
@@ -73,18 +89,13 @@ export async function cutIndex(index: string, folder: string, n: number, R: numb
   }
   await source.close();
   await rows.close();
-  const queryMeanSquare = new Float64Array(R);
-  for (const query of readQueries(index, Math.min(1000, manifest.queries), R)) {
-    for (let j = 0; j < R; j++) queryMeanSquare[j]! += query[j]! ** 2;
+  const gradients = partGradients(index, manifest, Math.min(n, manifest.n), spread);
+  if (gradients === null) {
+    throw new Error(
+      `${index}: expected the shards of its gradients beside it, got none or others; delete it and build again`,
+    );
   }
-  await indexRows(folder, { n, R, queryMeanSquare, seed: 1 });
-  const files: Manifest["files"] = {};
-  for (const name of [FILES.basis, FILES.coarse, FILES.fine, FILES.long, FILES.rows, FILES.rowChecksums]) {
-    files[name] = await describeFile(folder, name);
-  }
-  const cut = { ...manifest, n, dimension: R, files };
-  await writeFile(join(folder, FILES.manifest), JSON.stringify(cut));
-  return cut;
+  return await indexPart(folder, manifest, n, spread, gradients);
 }
 
 /**
@@ -156,7 +167,7 @@ export async function timeSearch(
   );
   const native = await nativeBruteForce(folder, n, R);
   const times: number[][] = [[], [], []];
-  const scanned: number[] = [];
+  const bytes: number[] = [];
   const rescored: number[] = [];
   for (let round = -10; round < rounds; round++) {
     const gradient = queries[(round + 10) % queries.length]!;
@@ -172,7 +183,7 @@ export async function timeSearch(
       if (round >= 0) times[at]!.push(time);
     }
     const answer = await searcher.search(gradient, TOP);
-    scanned.push(answer.scanned);
+    bytes.push(answer.codeBytes);
     rescored.push((100 * answer.rescored) / n);
   }
   const [one, every, brute] = times.map(median);
@@ -181,7 +192,7 @@ export async function timeSearch(
     p99: quantile(times[0]!, 0.99),
     every: every!,
     native: brute!,
-    bytes: median(scanned) * strideOf(R),
+    bytes: median(bytes),
     rescored: median(rescored),
   };
 }
