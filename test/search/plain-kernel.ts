@@ -1,8 +1,9 @@
 /** The kernel in plain TypeScript: what the compiled ones must compute. */
 import { type Basis, rotate } from "../../src/core/basis.ts";
 import { type KernelExports, MIDDLE, QUERY_LIMIT, QUERY_OFFSET, SLOT } from "../../src/core/kernel/kernel.ts";
+import { columnBytes, type Mixing } from "../../src/core/mixing.ts";
 
-/** Kernel functions over a memory of their own; a slot's codes are int16. What `sweep` must find follows from `scan`. */
+/** Kernel functions over a memory of their own; a slot's codes are int16, and rows are not divided. What `sweep` must find follows from `scan`. */
 export function plainKernel(): Omit<KernelExports, "prepare" | "sweep"> {
   let bytes = new Uint8Array(65536);
   const memory = {
@@ -72,24 +73,94 @@ export function plainKernel(): Omit<KernelExports, "prepare" | "sweep"> {
   };
 }
 
-/** The query as `prepare` must leave it. Throws where a value is not finite; null where the query is zero for every row. */
-export function plainQuery(basis: Basis, gradient: Float32Array) {
+/** A mixing, and how many of the mixed coordinates are the head. */
+export interface Divided {
+  mixing: Mixing;
+  head: number;
+}
+
+/**
+ * The query as `prepare` must leave it; `mixingLoss` is what its normFactor has beside for the mixing. Throws where a value is not
+ * finite; null where the query is zero for every row.
+ */
+export function plainQuery(basis: Basis, gradient: Float32Array, divided: Divided | null = null) {
   const balanced = Float64Array.from(gradient, (value, j) => value * basis.scales[j]);
   const largest = balanced.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   if (largest === 0) return null;
   const near = 2 ** Math.floor(Math.log2(largest));
-  const rotated = balanced.map((value) => value / near);
+  const scaled = balanced.map((value) => value / near);
+  const integers = scaled.map((value) => nearest(value * UNITS));
+  const rotated = divided === null ? scaled.slice() : plainMix(divided.mixing, integers).map((value) => value / UNITS);
   rotate(basis, rotated);
   const step = rotated.reduce((most, value) => Math.max(most, Math.abs(value)), 0) / QUERY_LIMIT;
-  const inUnits = rotated.map((value) => value / step);
+  const lost = Math.hypot(...scaled.map((value, j) => value - integers[j] / UNITS));
+  const relative = 2 ** -30 + gradient.length * 2 ** -53;
+  return {
+    ...plainFactors(
+      rotated.map((value) => value / step),
+      divided?.head,
+    ),
+    unit: step * near,
+    mixingLoss:
+      divided === null ? 0 : (greatestNorm(divided.mixing) * (lost + relative * Math.hypot(...scaled))) / step,
+  };
+}
+
+/** The integers that a query's coordinates become before they are mixed are of this many units: 28 bits for what is below two. */
+const UNITS = 2 ** 27;
+
+/** The integer nearest to `value`, of two the even one. */
+function nearest(value: number): number {
+  const rounded = Math.round(value);
+  return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
+}
+
+/** A query in units of its step, as integers, and the factors of its intervals: of whole rows, and of heads. */
+export function plainFactors(inUnits: Float64Array, head = 0) {
   const codes = Int16Array.from(inUnits, Math.round);
   const norm = (of: (value: number, j: number) => number) => Math.hypot(...Array.from(inUnits, of));
+  const lower = (j: number) => ((codes[j] + QUERY_OFFSET) & 127) - MIDDLE;
+  const headNorm = norm((value, j) => (j < head ? value : 0));
   return {
     rotated: inUnits,
     codes,
-    unit: step * near,
     residualFactor: norm((value) => value),
     normFactor: norm((value, j) => value - codes[j]),
-    highFactor: norm((_, j) => ((codes[j] + QUERY_OFFSET) & 127) - MIDDLE),
+    highFactor: norm((_, j) => lower(j)),
+    headScaleFactor: 0.50001 * headNorm * Math.sqrt(head),
+    headHighFactor: norm((_, j) => (j < head ? lower(j) : 0)),
+    tailFactor: norm((value, j) => (j < head ? 0 : value)),
   };
+}
+
+/** Aᵀ x, each coordinate at its place. */
+export function plainMix(mixing: Mixing, x: Float64Array): Float64Array {
+  const mixed = new Float64Array(x.length);
+  for (const { column, first, entries } of columnsOf(mixing)) {
+    const sum = entries.reduce((before, entry, i) => before + entry * x[first + i], 0);
+    mixed[mixing.places[column]] = sum * 2 ** mixing.exponents[column];
+  }
+  return mixed;
+}
+
+/** The greatest Frobenius norm of a block. */
+function greatestNorm(mixing: Mixing): number {
+  const squares = new Map<number, number>();
+  for (const { column, first, entries } of columnsOf(mixing)) {
+    const square = entries.reduce((sum, entry) => sum + entry ** 2, 0) * 4 ** mixing.exponents[column];
+    squares.set(first, (squares.get(first) ?? 0) + square);
+  }
+  return Math.sqrt(Math.max(...squares.values()));
+}
+
+/** Each column of a mixing: its number, the first coordinate of its block, and its entries, one for each coordinate of that. */
+function* columnsOf({ blocks, entries }: Mixing) {
+  let first = 0;
+  let at = 0;
+  for (const width of blocks) {
+    for (let j = 0; j < width; j++, at += columnBytes(width)) {
+      yield { column: first + j, first, entries: Float64Array.from(entries.subarray(at, at + width)) };
+    }
+    first += width;
+  }
 }
