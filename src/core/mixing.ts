@@ -5,6 +5,7 @@
  * A's entries are small integers, so that the product with a query is exact; FORMAT.md says how exact z is.
  */
 import { ALIGNMENT, align, checkHeader, encodeHeader, HEADER_BYTES } from "./header.ts";
+import { interleave } from "./plane.ts";
 import { CorruptIndexError } from "./source.ts";
 
 export interface Mixing {
@@ -27,6 +28,27 @@ export const LOSS = 2 ** -30;
 
 /** Bytes of a column in a block of that width. */
 export const columnBytes = (width: number): number => Math.ceil(width / 16) * 16;
+
+/** Bytes that the entries take in the kernel's memory: columns in whole groups of four. */
+export const groupedBytes = (blocks: readonly number[]): number =>
+  blocks.reduce((sum, width) => sum + Math.ceil(width / 4) * 4 * columnBytes(width), 0);
+
+/**
+ * Lays the entries out for the kernel: of four columns at a time 16 of each in turn, so that their product with a query reads one stream
+ * of memory. What is behind a block's last column is zero.
+ */
+export function placeEntries({ blocks, entries }: Mixing, grouped: Int8Array): void {
+  let from = 0;
+  let to = 0;
+  for (const width of blocks) {
+    const bytes = columnBytes(width);
+    for (let column = 0; column < width; column++, from += bytes) {
+      const group = to + 4 * bytes * (column >> 2);
+      interleave(entries.subarray(from, from + bytes), column & 3, grouped.subarray(group, group + 4 * bytes));
+    }
+    to += Math.ceil(width / 4) * 4 * bytes;
+  }
+}
 
 const entryBytes = (blocks: readonly number[]): number =>
   blocks.reduce((sum, width) => sum + width * columnBytes(width), 0);

@@ -5,7 +5,7 @@ import { align, checkHeader } from "./header.ts";
 import { type Kernel, type KernelExports, MIXING, PART_ROWS, PLANE, slotBytes } from "./kernel/kernel.ts";
 import { checkListed, loadInto } from "./load.ts";
 import { FILES, type Manifest, type MixingShape } from "./manifest.ts";
-import { decodeMixing, type Mixing, mixingLayout, spreadOf } from "./mixing.ts";
+import { decodeMixing, groupedBytes, type Mixing, mixingLayout, placeEntries, spreadOf } from "./mixing.ts";
 import { COARSE_TERMS, type CoarseLayout, coarseLayout, fineLayout, longRows, strideOf } from "./plane.ts";
 import { CorruptIndexError, type IndexSource } from "./source.ts";
 
@@ -72,7 +72,8 @@ export interface Addresses {
   widths: number;
   factors: number;
   integers: number;
-  mixingFile: number;
+  places: number;
+  entries: number;
   checksums: number;
   coarse: number;
   /** Of fine.bin or rows.f32, by tier. */
@@ -124,7 +125,8 @@ export function addressesOf(
     widths: takeMixed(4 * (mixing?.blocks.length ?? 0)),
     factors: takeMixed(8 * dimension),
     integers: takeMixed(4 * (dimension + 16)),
-    mixingFile: takeMixed(mixing === null ? 0 : mixingLayout(mixing.blocks).bytes),
+    places: takeMixed(4 * dimension),
+    entries: takeMixed(mixing === null ? 0 : groupedBytes(mixing.blocks)),
     checksums: take(tier === "rows" ? 0 : 4 * n),
     coarse: take(coarseLayout(n, dimension, head).bytes),
     second: take(secondBytes(n, dimension, tier, longest)),
@@ -214,8 +216,9 @@ export async function loadResident(
   const basisFile = await load(FILES.basis, at.basis, basisBytes(dimension, head));
   const basis = decodeBasis(FILES.basis, basisFile, n, dimension, head);
   if (mixing !== null) {
-    const file = await load(FILES.mixing, at.mixingFile, mixingLayout(mixing.blocks).bytes);
-    placeMixing(kernel, at, mixing, decodeMixing(FILES.mixing, file, n, mixing.blocks));
+    const file = new Uint8Array(mixingLayout(mixing.blocks).bytes);
+    await loadInto(manifest, source, FILES.mixing, host.sha256(), file);
+    placeMixing(kernel, at, mixing.head, decodeMixing(FILES.mixing, file, n, mixing.blocks));
   }
   checkHeader(FILES.coarse, await load(FILES.coarse, at.coarse, coarse.bytes), {
     kind: "coarse",
@@ -261,19 +264,19 @@ export function mixingOf({ dimension, mixing }: Manifest): MixingShape | null {
 }
 
 /** Lays out MIXING and what it names. */
-function placeMixing({ memory }: KernelExports, at: Addresses, { blocks, head }: MixingShape, mixing: Mixing): void {
-  const { placesAt, entriesAt } = mixingLayout(blocks);
-  const view = new DataView(memory.buffer, at.mixing, MIXING.bytes);
+function placeMixing({ memory: { buffer } }: KernelExports, at: Addresses, head: number, mixing: Mixing): void {
+  const { blocks, exponents, places } = mixing;
+  new Uint32Array(buffer, at.widths, blocks.length).set(blocks);
+  new Float64Array(buffer, at.factors, exponents.length).set(Float64Array.from(exponents, (exponent) => 2 ** exponent));
+  new Uint32Array(buffer, at.places, places.length).set(places);
+  placeEntries(mixing, new Int8Array(buffer, at.entries, groupedBytes(blocks)));
+  const view = new DataView(buffer, at.mixing, MIXING.bytes);
   view.setFloat64(MIXING.spread, spreadOf(mixing), true);
-  const words = { blocks: blocks.length, widths: at.widths, factors: at.factors, integers: at.integers, head };
-  const file = { places: at.mixingFile + placesAt, entries: at.mixingFile + entriesAt };
-  for (const [name, value] of Object.entries({ ...words, ...file })) {
-    view.setUint32(MIXING[name as keyof typeof MIXING], value, true);
+  view.setUint32(MIXING.blocks, blocks.length, true);
+  view.setUint32(MIXING.head, head, true);
+  for (const name of ["widths", "factors", "places", "entries", "integers"] as const) {
+    view.setUint32(MIXING[name], at[name], true);
   }
-  new Uint32Array(memory.buffer, at.widths, blocks.length).set(blocks);
-  new Float64Array(memory.buffer, at.factors, mixing.exponents.length).set(
-    Float64Array.from(mixing.exponents, (exponent) => 2 ** exponent),
-  );
 }
 
 /** Lays out PLANE. */

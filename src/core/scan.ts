@@ -1,10 +1,10 @@
 /** Driving the kernel: the coarse scan of one query or many, finer intervals, and the truths of resident rows. */
 
-import { SLOT } from "./kernel/kernel.ts";
+import { MOST_RANKED, SLOT } from "./kernel/kernel.ts";
 import { COARSE_TERMS, coarseLayout, FINE_TERMS, fineLayout, strideOf } from "./plane.ts";
 import { type PreparedQuery, prepareQuery, slotAt } from "./query.ts";
 import { CHUNK_ROWS, HEAP_VALUES, QUERIES_AT_ONCE, type Resident } from "./resident.ts";
-import { type Candidates, keepReaching, prune } from "./topk.ts";
+import { type Candidates, keepReaching, type Neighbour, prune } from "./topk.ts";
 
 /** Bytes of codes that stay in the processor's second-level cache while a batch of queries is multiplied with them. */
 const CACHED_BYTES = 192 * 1024;
@@ -50,7 +50,7 @@ export function scan(
   filter: Uint8Array | null,
   most = MOST_CANDIDATES,
 ): Scanned[] {
-  const { n, dimension, head, kernel, at, doubles, words } = resident;
+  const { n, dimension, kernel, at, doubles, words } = resident;
   const kept = bounded(k) ? k : 0;
   const states = queries.map(({ slot }, index): Scanning => {
     const address = slotAt(resident, slot);
@@ -64,7 +64,6 @@ export function scan(
   const stride = strideOf(dimension);
   const isOpen = ({ address }: Scanning) => words[(address + SLOT.open) / 4] === 1;
   const placeOf = ({ address }: Scanning) => words[(address + SLOT.place) / 4];
-  const tailsOf = ({ address }: Scanning) => words[(address + SLOT.tails) / 4];
   const part = states.length === 1 ? n : Math.max(8, Math.floor(CACHED_BYTES / stride / 8) * 8);
   for (let until = Math.min(part, n); ; until = Math.min(until + part, n)) {
     let open = false;
@@ -92,8 +91,7 @@ export function scan(
   }
   return states.map((state) => ({
     candidates: kept === 0 ? prune(state.found, k) : reaching(resident, state),
-    scanned: placeOf(state),
-    codeBytes: head === 0 ? stride * placeOf(state) : head * placeOf(state) + (stride - head) * tailsOf(state),
+    ...readBy(resident, state.address),
   }));
 }
 
@@ -104,6 +102,69 @@ function take({ at, words, doubles }: Resident, written: number, { places, dots,
     dots.push(doubles[at.pairs / 8 + 2 * entry]);
     widths.push(doubles[at.pairs / 8 + 2 * entry + 1]);
   }
+}
+
+/** What a query's answer is made of where no row needs to be read. */
+export interface Ranked {
+  helpful: Neighbour[];
+  harmful: Neighbour[];
+  /** Truths that were computed. */
+  rescored: number;
+  scanned: number;
+  codeBytes: number;
+}
+
+/** Answers one query without leaving the kernel; null where that cannot be: a large k, too many candidates, or a row that is not in memory. */
+export function answerHeld(
+  resident: Resident,
+  query: PreparedQuery,
+  k: number,
+  filter: Uint8Array | null,
+): Ranked | null {
+  const { n, dimension, exact, kernel, at, doubles, words } = resident;
+  if (k > MOST_RANKED || exact === 0) return null;
+  if (filter !== null) placeFilter(resident, filter);
+  const slot = slotAt(resident, query.slot);
+  const bitmap = filter === null ? 0 : at.filter;
+  const order = at.coarse + coarseLayout(n, dimension, resident.head).orderAt;
+  const rescored = kernel.answer(
+    slot,
+    n,
+    k,
+    at.heaps,
+    at.ceilings,
+    at.plane,
+    bitmap,
+    at.rowList,
+    at.pairs,
+    CHUNK_ROWS,
+    order,
+    at.second,
+    exact,
+    dimension,
+    at.values,
+  );
+  if (rescored < 0) return null;
+  const ranked = (first: number, count: number): Neighbour[] =>
+    Array.from({ length: count }, (_, index) => {
+      const entry = at.pairs / 8 + 2 * (first + index);
+      return { row: words[2 * entry + 2], influence: doubles[entry] };
+    });
+  const [helpful, harmful] = [words[at.rowList / 4], words[at.rowList / 4 + 1]];
+  return {
+    helpful: ranked(0, helpful),
+    harmful: ranked(helpful, harmful),
+    rescored,
+    ...readBy(resident, slot),
+  };
+}
+
+/** What a scan has read for the query in a slot. */
+function readBy({ dimension, head, words }: Resident, slot: number): { scanned: number; codeBytes: number } {
+  const stride = strideOf(dimension);
+  const scanned = words[(slot + SLOT.place) / 4];
+  const tails = head === 0 ? scanned : words[(slot + SLOT.tails) / 4];
+  return { scanned, codeBytes: head * scanned + (stride - head) * tails };
 }
 
 /** What a query has found and its bounds do not exclude by now. */

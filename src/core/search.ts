@@ -15,7 +15,7 @@ import {
   type Tier,
 } from "./resident.ts";
 import { type RowPlace, RowReader } from "./row-reader.ts";
-import { exactDots, narrow, queriesAtOnce, type Scanned, scan } from "./scan.ts";
+import { answerHeld, exactDots, narrow, queriesAtOnce, type Scanned, scan } from "./scan.ts";
 import type { IndexSource } from "./source.ts";
 import { best, type Candidates, keepReaching, kthLargest, type Neighbour, prune } from "./topk.ts";
 
@@ -158,6 +158,12 @@ export async function openTier(
       const part = gradients.slice(answers.length, answers.length + queriesAtOnce(k));
       const prepared = part.map((gradient, slot) => prepareQuery(resident, gradient, slot));
       const asked = prepared.filter((query) => query !== null);
+      const [only] = asked;
+      const held = gradients.length === 1 && only ? answerHeld(resident, only, k, filter ?? null) : null;
+      if (held !== null) {
+        const milliseconds = { scan: kernel.now() - started, refine: 0, read: 0 };
+        return [{ ...held, exact: true, recall: 1, survivors: held.rescored, fetched: 0, milliseconds }];
+      }
       const scans = scan(resident, asked, k, filter ?? null).map((scanned, at) => ({ query: asked[at], scanned }));
       const certified = await certify(scans, k, (kernel.now() - started) / scans.length);
       for (const query of prepared) {

@@ -94,7 +94,33 @@ export interface KernelExports {
    * `out`: room for `count` float64, rounded up to whole eights.
    */
   exact(data: number, dimension: number, rows: number, count: number, query: number, out: number): void;
+  /**
+   * Sweeps all places for the query in `slot`, which also lies at `values` as float32, and ranks the truths of what reaches a bound: of each end the k
+   * best, k ≤ MOST_RANKED, the largest first, ties by row. `order` (u32): the row at each place; `data`: float32 rows, all n of them, or, by place, those of the first `held` places. Written are at
+   * `pairs`, in 16 bytes each, f64 influence = − truth and u32 row, the helpful ones (below zero) and then the harmful ones (above), and at
+   * `places` u32 how many there are of either. Returns how many truths were computed, or −1 where `room` was short or a row is not in memory, and nothing is of use.
+   */
+  answer(
+    slot: number,
+    n: number,
+    k: number,
+    heaps: number,
+    ceilings: number,
+    plane: number,
+    filter: number,
+    places: number,
+    pairs: number,
+    room: number,
+    order: number,
+    data: number,
+    held: number,
+    dimension: number,
+    values: number,
+  ): number;
 }
+
+/** Influences that `answer` ranks at each end: it inserts one after another. */
+export const MOST_RANKED = 64;
 
 /** The query's integer coordinates are in −QUERY_LIMIT … QUERY_LIMIT: 128 · high + low − QUERY_OFFSET, 0 ≤ high ≤ 63, 0 ≤ low ≤ 127. */
 export const QUERY_LIMIT = 4095;
@@ -142,7 +168,7 @@ export const PART_ROWS = 256;
 
 /**
  * How a query is mixed: f64 spread (spreadOf), then u32 each: the number of blocks, their widths (u32), the columns' factors (f64), their places
- * (u32), their entries, room for 4 (R + 16) bytes, and the head's width.
+ * (u32), their entries (as placeEntries of ../mixing.ts lays them out), room for 4 (R + 16) bytes, and the head's width.
  */
 export const MIXING = {
   spread: 0,

@@ -1,4 +1,5 @@
 /** What the module exports: KernelExports in ../kernel.ts. */
+export { answer } from "./answer";
 export { prepare } from "./prepare";
 export { exact, refine } from "./rescore";
 export { scan } from "./scan";

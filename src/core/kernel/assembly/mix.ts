@@ -45,12 +45,10 @@ export function mix(x: usize, dimension: usize, mixing: usize): f64 {
   for (let block: usize = 0, count = <usize>load<u32>(mixing, BLOCKS); block < count; block++) {
     const width = <usize>load<u32>(widths + 4 * block);
     const bytes = (width + 15) & ~15;
-    const end = entries + width * bytes;
-    for (let column = first; entries < end; column += 4, entries += 4 * bytes) {
-      // Past the block's end, its last column again.
-      const most = end - bytes;
-      multiply(entries, min(entries + bytes, most), min(entries + 2 * bytes, most), min(entries + 3 * bytes, most), bytes, highs + 2 * first, lows + 2 * first);
-      const stop = min(column + 4, first + width);
+    const end = first + width;
+    for (let column = first; column < end; column += 4, entries += 4 * bytes) {
+      multiply(entries, bytes, highs + 2 * first, lows + 2 * first);
+      const stop = min(column + 4, end);
       for (let at = column; at < stop; at++) {
         const lane = (at - column) << 2;
         const sum = <f64>load<i32>(SUMS + lane) * <f64>(1 << HALF) + <f64>load<i32>(SUMS + lane, 16);
@@ -58,8 +56,7 @@ export function mix(x: usize, dimension: usize, mixing: usize): f64 {
         store<f64>(x + 8 * place, sum * (load<f64>(factors + 8 * at) / UNITS));
       }
     }
-    entries = end;
-    first += width;
+    first = end;
   }
   const ordered = <f64>dimension * (1.0 / 9007199254740992.0);
   // A millionth more, for what is of second order.
@@ -72,7 +69,7 @@ const SUMS: usize = memory.data(32, 16);
 /** Σ entries · query of four columns, for both halves of the query. */
 // @ts-ignore: decorator
 @inline
-function multiply(p0: usize, p1: usize, p2: usize, p3: usize, bytes: usize, highs: usize, lows: usize): void {
+function multiply(group: usize, bytes: usize, highs: usize, lows: usize): void {
   let a = i32x4.splat(0);
   let b = i32x4.splat(0);
   let c = i32x4.splat(0);
@@ -81,21 +78,23 @@ function multiply(p0: usize, p1: usize, p2: usize, p3: usize, bytes: usize, high
   let f = i32x4.splat(0);
   let g = i32x4.splat(0);
   let h = i32x4.splat(0);
-  for (let at: usize = 0; at < bytes; at += 8) {
-    const high = v128.load(highs + 2 * at);
-    const low = v128.load(lows + 2 * at);
-    const c0 = v128.load_ext<i8>(p0 + at);
-    const c1 = v128.load_ext<i8>(p1 + at);
-    const c2 = v128.load_ext<i8>(p2 + at);
-    const c3 = v128.load_ext<i8>(p3 + at);
-    a = i32x4.add(a, i32x4.dot_i16x8_s(c0, high));
-    b = i32x4.add(b, i32x4.dot_i16x8_s(c1, high));
-    c = i32x4.add(c, i32x4.dot_i16x8_s(c2, high));
-    d = i32x4.add(d, i32x4.dot_i16x8_s(c3, high));
-    e = i32x4.add(e, i32x4.dot_i16x8_s(c0, low));
-    f = i32x4.add(f, i32x4.dot_i16x8_s(c1, low));
-    g = i32x4.add(g, i32x4.dot_i16x8_s(c2, low));
-    h = i32x4.add(h, i32x4.dot_i16x8_s(c3, low));
+  for (let p = group, stop = group + 4 * bytes; p < stop; p += 64, highs += 32, lows += 32) {
+    for (let half: usize = 0; half < 16; half += 8) {
+      const high = v128.load(highs + 2 * half);
+      const low = v128.load(lows + 2 * half);
+      const c0 = v128.load_ext<i8>(p + half);
+      const c1 = v128.load_ext<i8>(p + half, 16);
+      const c2 = v128.load_ext<i8>(p + half, 32);
+      const c3 = v128.load_ext<i8>(p + half, 48);
+      a = i32x4.add(a, i32x4.dot_i16x8_s(c0, high));
+      b = i32x4.add(b, i32x4.dot_i16x8_s(c1, high));
+      c = i32x4.add(c, i32x4.dot_i16x8_s(c2, high));
+      d = i32x4.add(d, i32x4.dot_i16x8_s(c3, high));
+      e = i32x4.add(e, i32x4.dot_i16x8_s(c0, low));
+      f = i32x4.add(f, i32x4.dot_i16x8_s(c1, low));
+      g = i32x4.add(g, i32x4.dot_i16x8_s(c2, low));
+      h = i32x4.add(h, i32x4.dot_i16x8_s(c3, low));
+    }
   }
   v128.store(SUMS, sumLanes(a, b, c, d));
   v128.store(SUMS, sumLanes(e, f, g, h), 16);
