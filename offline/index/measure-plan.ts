@@ -2,14 +2,14 @@
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { FILES, type Manifest } from "../../src/core/manifest.ts";
-import { BudgetError, fitting, type Held } from "../../src/core/resident.ts";
+import { FILES, type Manifest, type MixingShape } from "../../src/core/manifest.ts";
+import { BudgetError, fitting, type Held, mixingOf } from "../../src/core/resident.ts";
 import { openTier } from "../../src/core/search.ts";
 import { median, quantile } from "../evaluate/statistics.ts";
 import { loadKernel } from "../serve/kernel.ts";
 import { folderSource } from "../store/folder-source.ts";
-import { describeFile } from "./index-files.ts";
-import { indexRows } from "./index-rows.ts";
+import { indexPart, partGradients, spreadOver } from "./part.ts";
+import { largestMixing } from "./plan.ts";
 
 const TOP = 10;
 const QUERIES = 60;
@@ -46,15 +46,16 @@ export async function measurePlan(folder: string, manifest: Manifest, n: number,
 }
 
 async function measured(folder: string, manifest: Manifest, R: number, n: number, memory: number): Promise<Cost> {
-  const fitted = fits(n, R, memory);
-  if (fitted === null) return { dimension: R, held: null, bytes: 0, rescored: 0, read: 0, read95: 0 };
-  const { tier, longest, bytes } = fitted;
+  const own = R === manifest.dimension && manifest.n <= MOST_ROWS;
+  if (fits(n, R, memory, own ? mixingOf(manifest) : largestMixing(R)) === null) return unfit(R);
   const queries: Float32Array[] = [];
   for await (const query of sampled(folder, manifest, FILES.queries, manifest.queries, QUERIES, R)) queries.push(query);
-  const own = R === manifest.dimension && manifest.n <= MOST_ROWS;
   const place = own ? folder : await mkdtemp(join(tmpdir(), "influence-plan-"));
   try {
     const part = own ? manifest : await indexed(place, folder, manifest, R, queries);
+    const fitted = fits(n, R, memory, mixingOf(part));
+    if (fitted === null) return unfit(R);
+    const { tier, longest, bytes } = fitted;
     const share = Math.floor((longest * part.n) / n);
     const searcher = await openTier(part, folderSource(place), loadKernel(), tier, share);
     const rescored: number[] = [];
@@ -77,16 +78,21 @@ async function measured(folder: string, manifest: Manifest, R: number, n: number
   }
 }
 
-function fits(n: number, R: number, memory: number) {
+const unfit = (R: number): Cost => ({ dimension: R, held: null, bytes: 0, rescored: 0, read: 0, read95: 0 });
+
+function fits(n: number, R: number, memory: number, mixing: MixingShape | null) {
   try {
-    return fitting(n, R, memory);
+    return fitting(n, R, memory, mixing);
   } catch (error) {
     if (error instanceof BudgetError) return null;
     throw error;
   }
 }
 
-/** An index in `place` of the rows measured and R of their coordinates. */
+/**
+ * An index in `place` of the rows measured and R of their coordinates; mixed where the run's gradients are there, without them not, because
+ * stored queries are too few to design from.
+ */
 async function indexed(place: string, folder: string, manifest: Manifest, R: number, queries: Float32Array[]) {
   const handle = await open(join(place, FILES.rows), "w");
   let n = 0;
@@ -95,14 +101,15 @@ async function indexed(place: string, folder: string, manifest: Manifest, R: num
     n++;
   }
   await handle.close();
-  const queryMeanSquare = new Float64Array(R);
-  for (const query of queries) for (let j = 0; j < R; j++) queryMeanSquare[j]! += query[j]! ** 2 / queries.length;
-  await indexRows(place, { n, R, queryMeanSquare, seed: manifest.compressor.seed });
-  const files: Manifest["files"] = {};
-  for (const name of [FILES.basis, FILES.coarse, FILES.fine, FILES.long, FILES.rows, FILES.rowChecksums]) {
-    files[name] = await describeFile(place, name);
-  }
-  return { ...manifest, n, dimension: R, files };
+  const spread = spreadOver(manifest.dimension, R);
+  const gradients = partGradients(folder, manifest, manifest.n, spread);
+  return await indexPart(place, manifest, n, spread, gradients ?? { typical: null, meanSquare: meanSquareOf(queries) });
+}
+
+function meanSquareOf(vectors: readonly Float32Array[]): Float64Array {
+  const sums = new Float64Array(vectors[0]?.length ?? 0);
+  for (const vector of vectors) for (let j = 0; j < sums.length; j++) sums[j]! += vector[j]! ** 2 / vectors.length;
+  return sums;
 }
 
 /** At most `most` rows of a float32 file, and R of each row's coordinates, both spread over all. */
@@ -117,10 +124,11 @@ async function* sampled(
   const handle = await open(join(folder, file), "r");
   try {
     const whole = new Float32Array(dimension);
+    const spread = spreadOver(dimension, R);
     const count = Math.min(most, rows);
     for (let at = 0; at < count; at++) {
       await handle.read(whole, 0, 4 * dimension, 4 * dimension * Math.floor((at * rows) / count));
-      yield Float32Array.from({ length: R }, (_, j) => whole[Math.floor((j * dimension) / R)]!);
+      yield Float32Array.from(spread, (j) => whole[j]!);
     }
   } finally {
     await handle.close();

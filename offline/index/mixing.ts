@@ -29,7 +29,7 @@ export interface MixingDesign {
 }
 
 /** With fewer coordinates there is little to divide, with fewer samples nothing to learn from. */
-const FEWEST_COORDINATES = 64;
+export const FEWEST_COORDINATES = 64;
 const FEWEST_PAIRS = 256;
 /** The part of the products that a mixing must save: it has a price in bytes and in the time to build. */
 const LEAST_SAVING = 0.15;

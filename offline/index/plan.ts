@@ -1,5 +1,8 @@
 /** What fits: for n rows and so many bytes of memory, which R, and what is then in memory. */
-import { addressesOf, BudgetError, fitsIn, fitting, type Tier } from "../../src/core/resident.ts";
+import type { MixingShape } from "../../src/core/manifest.ts";
+import { WIDEST_BLOCK } from "../../src/core/mixing.ts";
+import { type Addresses, addressesOf, BudgetError, fitsIn, fitting, type Tier } from "../../src/core/resident.ts";
+import { FEWEST_COORDINATES } from "./mixing.ts";
 
 /** What a tier of memory means for a query, and the bits that a coordinate takes. */
 export const TIERS: Record<Tier, string> = {
@@ -9,25 +12,47 @@ export const TIERS: Record<Tier, string> = {
     "8 bits: int8, and as many of the longest rows as there is room for; a query reads other rows that its bound leaves open",
 };
 
+/**
+ * A mixing of R coordinates that takes no less memory than any that designMixing gives: one block of all, or as many of 256 as make no
+ * fewer entries with a larger R. Null for an R that is too small to be mixed.
+ */
+export function largestMixing(R: number): MixingShape | null {
+  if (R < FEWEST_COORDINATES) return null;
+  const blocks = R <= WIDEST_BLOCK ? [R] : new Array(2 * Math.ceil(R / WIDEST_BLOCK)).fill(WIDEST_BLOCK / 2);
+  return { blocks, head: 16 * Math.round(R / 64) };
+}
+
+/** What another head takes beyond this one, in whole pages: at most two bytes a coordinate for rotations, and three for a last group of rows. */
+const besideHead = (R: number): number => (R < FEWEST_COORDINATES ? 0 : PAGE * Math.ceil((5 * R) / PAGE));
+
+const PAGE = 65_536;
+
+/** What an index takes at most: whether it is mixed, and how, is known only once it is built. */
+export function takenAtMost(n: number, R: number, tier: Tier): Addresses {
+  const addresses = addressesOf(n, R, tier, 0, largestMixing(R));
+  const beside = besideHead(R);
+  return { ...addresses, end: addresses.end + beside, memoryBytes: addresses.memoryBytes + beside };
+}
+
 export interface Fit {
   tier: Tier;
   /** The largest R, 0 where not even one coordinate fits. */
   dimension: number;
-  /** Bytes that this R takes. */
+  /** Bytes that this R takes at most. */
   bytes: number;
 }
 
 /** The largest R of each tier for n rows within `budgetBytes`, at most `limit`. */
 export function plan(n: number, budgetBytes: number, limit = 131_072): Fit[] {
   return (["rows", "fine", "coarse"] as const).map((tier) => {
-    const dimension = largest(limit, (R) => fitsIn(addressesOf(n, R, tier), budgetBytes));
-    return { tier, dimension, bytes: dimension === 0 ? 0 : addressesOf(n, dimension, tier).end };
+    const dimension = largest(limit, (R) => fitsIn(takenAtMost(n, R, tier), budgetBytes));
+    return { tier, dimension, bytes: dimension === 0 ? 0 : takenAtMost(n, dimension, tier).end };
   });
 }
 
 /** The most rows of each tier for R coordinates within `budgetBytes`: what a 507 can offer beside a smaller R. */
 export const mostRows = (dimension: number, budgetBytes: number, tier: Tier): number =>
-  largest(2 ** 31, (n) => fitsIn(addressesOf(n, dimension, tier), budgetBytes));
+  largest(2 ** 31, (n) => fitsIn(takenAtMost(n, dimension, tier), budgetBytes));
 
 /** The largest integer in 1 … limit that fits, 0 if none does; what fits is downward closed. */
 function largest(limit: number, fits: (value: number) => boolean): number {
@@ -89,7 +114,7 @@ export interface Chosen {
   tier: Tier | null;
   /** Rows held as float32, the longest first. */
   longest: number;
-  /** Bytes that it takes, or, where nothing fits, the least that it needs. */
+  /** Bytes that it takes at most, or, where nothing fits, that it needs. */
   bytes: number;
   /** The most rows that this R can have within the budget. */
   mostRows: number;
@@ -97,12 +122,13 @@ export interface Chosen {
 
 export function choose(n: number, dimension: number, budgetBytes: number): Chosen {
   const most = mostRows(dimension, budgetBytes, "coarse");
+  const beside = besideHead(dimension);
   try {
-    const { tier, longest, bytes } = fitting(n, dimension, budgetBytes);
-    return { dimension, tier, longest: tier === "rows" ? n : longest, bytes, mostRows: most };
+    const { tier, longest, bytes } = fitting(n, dimension, budgetBytes - beside, largestMixing(dimension));
+    return { dimension, tier, longest: tier === "rows" ? n : longest, bytes: bytes + beside, mostRows: most };
   } catch (error) {
     if (!(error instanceof BudgetError)) throw error;
-    return { dimension, tier: null, longest: 0, bytes: error.needed, mostRows: most };
+    return { dimension, tier: null, longest: 0, bytes: error.needed + beside, mostRows: most };
   }
 }
 

@@ -8,11 +8,28 @@ import { readConfig } from "../../offline/command/config.ts";
 import { fittedTo } from "../../offline/command/fitted.ts";
 import { ALONE } from "../../offline/command/run.ts";
 import { measurePlan } from "../../offline/index/measure-plan.ts";
-import { dimensionFor, mostRows, plan, planLines } from "../../offline/index/plan.ts";
-import { FILES } from "../../src/core/manifest.ts";
+import { choose, dimensionFor, mostRows, plan, planLines, takenAtMost } from "../../offline/index/plan.ts";
+import { FILES, type MixingShape } from "../../src/core/manifest.ts";
 import { random } from "../../src/core/random.ts";
-import { addressesOf, chooseTier } from "../../src/core/resident.ts";
+import { addressesOf, chooseTier, fitting } from "../../src/core/resident.ts";
 import { buildIndex, manifestOf } from "./built-index.ts";
+import { correlatedRun } from "./correlated-run.ts";
+
+/** Every mixing that an index of R coordinates may get, and none. */
+const mixings = (R: number): fc.Arbitrary<MixingShape | null> => {
+  const widths = fc.oneof(
+    ...(R <= 512 ? [fc.constant<number[]>([R])] : []),
+    fc.array(fc.integer({ min: 1, max: 256 }), { minLength: 1, maxLength: 20 }).map((some) => {
+      const blocks: number[] = [];
+      for (let left = R; left > 0; left -= blocks.at(-1)!)
+        blocks.push(Math.min(left, some[blocks.length % some.length]!));
+      return blocks;
+    }),
+  );
+  const heads = fc.integer({ min: 1, max: Math.max(1, Math.ceil(R / 16) - 1) }).map((sixteens) => 16 * sixteens);
+  const mixed = fc.record({ blocks: widths, head: heads });
+  return R < 64 ? fc.constant(null) : fc.oneof(fc.constant(null), mixed);
+};
 
 const rows = fc.integer({ min: 1, max: 3_000_000 });
 const bytes = fc.integer({ min: 1_000, max: 2_000_000_000 });
@@ -26,8 +43,39 @@ test("a plan's R is the largest that fits, and is opened with that tier or a ric
         if (dimension > 0 && needed < 2 ** 32) {
           expect(order.indexOf(chooseTier(n, dimension, budget))).toBeLessThanOrEqual(order.indexOf(tier));
         }
-        if (dimension < 131_072) expect(addressesOf(n, dimension + 1, tier).end).toBeGreaterThan(budget);
+        if (dimension < 131_072) expect(takenAtMost(n, dimension + 1, tier).end).toBeGreaterThan(budget);
       }
+    }),
+  );
+});
+
+test("no mixing takes more than is planned for, whatever its blocks and its head", () => {
+  const indexes = fc
+    .tuple(fc.integer({ min: 1, max: 100_000 }), fc.integer({ min: 1, max: 5000 }))
+    .chain(([n, R]) => mixings(R).map((mixing) => ({ n, R, mixing })));
+  fc.assert(
+    fc.property(indexes, fc.constantFrom("rows", "fine", "coarse"), ({ n, R, mixing }, tier) => {
+      const least = addressesOf(n, R, tier, 0, mixing);
+      const most = takenAtMost(n, R, tier);
+      expect(least.end).toBeLessThanOrEqual(most.end);
+      expect(least.memoryBytes).toBeLessThanOrEqual(most.memoryBytes);
+    }),
+  );
+});
+
+test("what is chosen for an R is held, however its index is mixed", () => {
+  const order = ["rows", "fine", "coarse"];
+  const indexes = fc
+    .tuple(fc.integer({ min: 1, max: 300_000 }), fc.integer({ min: 1, max: 2048 }), fc.integer({ min: 1e6, max: 4e8 }))
+    .chain(([n, R, budget]) => mixings(R).map((mixing) => ({ n, R, budget, mixing })));
+  fc.assert(
+    fc.property(indexes, ({ n, R, budget, mixing }) => {
+      const { tier, longest, bytes } = choose(n, R, budget);
+      if (tier === null) return;
+      expect(bytes).toBeLessThanOrEqual(budget);
+      const opened = fitting(n, R, budget, mixing);
+      expect(order.indexOf(opened.tier)).toBeLessThanOrEqual(order.indexOf(tier));
+      if (opened.tier === "coarse") expect(opened.longest).toBeGreaterThanOrEqual(longest);
     }),
   );
 });
@@ -36,8 +84,8 @@ test("as many rows as are promised fit, and not one more", () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 8192 }), bytes, (R, budget) => {
       const n = mostRows(R, budget, "coarse");
-      if (n > 0) expect(addressesOf(n, R, "coarse").end).toBeLessThanOrEqual(budget);
-      expect(addressesOf(n + 1, R, "coarse").end).toBeGreaterThan(budget);
+      if (n > 0) expect(takenAtMost(n, R, "coarse").end).toBeLessThanOrEqual(budget);
+      expect(takenAtMost(n + 1, R, "coarse").end).toBeGreaterThan(budget);
     }),
   );
 });
@@ -55,16 +103,17 @@ test("memory is read as people write it", () => {
     expect(() => byteCount(text)).toThrow("expected a size such as");
 });
 
-test("R is chosen as large as fits with the longest rows, and never beyond what the model has", () => {
+test("R is chosen as large as fits with the longest rows, mixed in any way, and never beyond what the model has", () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 300_000 }),
       fc.integer({ min: 20_000_000, max: 2_000_000_000 }),
-      (n, budget) => {
-        fc.pre(addressesOf(n, 16, "fine").end <= budget);
+      fc.gen(),
+      (n, budget, draw) => {
+        fc.pre(takenAtMost(n, 16, "fine").end <= budget);
         const R = dimensionFor(n, budget, 131_072);
-        expect(addressesOf(n, R, "fine").end).toBeLessThanOrEqual(budget);
-        if (R < 131_072) expect(addressesOf(n, R + 16, "fine").end).toBeGreaterThan(budget);
+        expect(["rows", "fine"]).toContain(chooseTier(n, R, budget, draw(mixings, R)));
+        if (R < 131_072) expect(takenAtMost(n, R + 16, "fine").end).toBeGreaterThan(budget);
         expect(dimensionFor(n, budget, 7)).toBe(7);
       },
     ),
@@ -87,8 +136,8 @@ test("a build within so much memory takes the largest R, whatever its configurat
   ]);
   // What a 32-bit memory can address.
   const { total } = { total: 0, ...all.config.r };
-  expect(addressesOf(60_000, total, "fine").memoryBytes).toBeLessThan(2 ** 32);
-  expect(addressesOf(60_000, total + 16, "fine").memoryBytes).toBeGreaterThan(2 ** 32 - 65_536);
+  expect(takenAtMost(60_000, total, "fine").memoryBytes).toBeLessThan(2 ** 32);
+  expect(takenAtMost(60_000, total + 16, "fine").memoryBytes).toBeGreaterThan(2 ** 32 - 65_536);
   const { model: _, ...imported } = config;
   await expect(fittedTo({ ...run, config: imported }, 64_000_000)).rejects.toThrow(
     "expected a model whose R can be chosen",
@@ -103,7 +152,7 @@ test("what a plan costs is measured on an index's own vectors", async () => {
   const index = await buildIndex(normal(n * R), R);
   await writeFile(path.join(index.folder, FILES.queries), normal(m * R));
   const manifest = { ...(await manifestOf(index.folder, n, R)), queries: m };
-  const least = addressesOf(n, R, "coarse").end;
+  const least = takenAtMost(n, R, "coarse").end;
   const costs = await measurePlan(index.folder, manifest, n, least);
   expect(costs).toMatchObject([{ dimension: 128, held: "coarse" }, { dimension: 64 }]);
   expect(costs[0].read).toBeGreaterThan(0);
@@ -117,4 +166,20 @@ test("what a plan costs is measured on an index's own vectors", async () => {
   expect(all).toMatchObject({ held: "rows", read: 0 });
   expect(await measurePlan(index.folder, manifest, 10 * n, least)).toMatchObject([{ held: null }, { held: null }]);
   await index.remove();
+});
+
+test("what a plan costs is measured on mixed parts where the run's gradients are there", async () => {
+  const run = await correlatedRun();
+  const memory = addressesOf(run.n, run.R, "rows", 0, run.manifest.mixing).end;
+  const mixed = await measurePlan(run.folder, run.manifest, run.n, memory);
+  await rm(path.join(run.folder, "..", "collect"), { recursive: true });
+  const plain = await measurePlan(run.folder, run.manifest, run.n, memory);
+  await run.remove();
+  expect(mixed).toMatchObject([
+    { dimension: 128, held: "rows" },
+    { dimension: 64, held: "rows" },
+  ]);
+  expect(plain[0]).toEqual(mixed[0]);
+  expect(plain[1]?.bytes).toBe(addressesOf(run.n, 64, "rows").end);
+  expect(mixed[1]?.bytes).toBeGreaterThan(plain[1]!.bytes);
 });
