@@ -26,13 +26,15 @@ const kept = new WeakMap<OpenIndex, Kept>();
  */
 export function exampleTexts(index: OpenIndex, neighbours: readonly Neighbour[]): string {
   const own = keptOf(index);
-  // Joined, not added up, which would leave a tree of strings to be flattened.
-  return neighbours
-    .map(({ row, influence }) => {
-      const { id, rest } = own.texts.get(row) ?? keep(own, index, row);
-      return `${id}${influence}${rest}`;
-    })
-    .join(",");
+  let text = "";
+  for (const { row, influence } of neighbours) {
+    const { id, rest } = own.texts.get(row) ?? keep(own, index, row);
+    if (text !== "") text += ",";
+    text += id;
+    text += influence;
+    text += rest;
+  }
+  return text;
 }
 
 function keptOf(index: OpenIndex): Kept {

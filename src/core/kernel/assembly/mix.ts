@@ -26,17 +26,31 @@ export function mix(x: usize, dimension: usize, mixing: usize): f64 {
   const highs = <usize>load<u32>(mixing, INTEGERS);
   // Columns are padded to sixteens, and read as much of the query behind their block.
   const lows = highs + 2 * (dimension + 16);
-  let square: f64 = 0;
-  let left: f64 = 0;
-  for (let j: usize = 0; j < dimension; j++) {
-    const value = load<f64>(x + 8 * j) * UNITS;
-    const whole = nearest(value);
-    square += value * value;
-    left += (value - whole) * (value - whole);
-    const integer = <i32>whole;
-    store<i16>(highs + 2 * j, <i16>(integer >> HALF));
-    store<i16>(lows + 2 * j, <i16>(integer & ((1 << HALF) - 1)));
+  let squares = f64x2.splat(0);
+  let lefts = f64x2.splat(0);
+  const units = f64x2.splat(UNITS);
+  // Up to three more than there are, which are zeros.
+  for (let j = dimension; j < ((dimension + 3) & ~3); j++) store<f64>(x + 8 * j, 0);
+  for (let j: usize = 0; j < dimension; j += 4) {
+    const front = f64x2.mul(v128.load(x + 8 * j), units);
+    const back = f64x2.mul(v128.load(x + 8 * j, 16), units);
+    const frontWhole = f64x2.nearest(front);
+    const backWhole = f64x2.nearest(back);
+    const frontLeft = f64x2.sub(front, frontWhole);
+    const backLeft = f64x2.sub(back, backWhole);
+    squares = f64x2.add(squares, f64x2.add(f64x2.mul(front, front), f64x2.mul(back, back)));
+    lefts = f64x2.add(lefts, f64x2.add(f64x2.mul(frontLeft, frontLeft), f64x2.mul(backLeft, backLeft)));
+    const integers = v128.shuffle<i32>(
+      i32x4.trunc_sat_f64x2_s_zero(frontWhole), i32x4.trunc_sat_f64x2_s_zero(backWhole), 0, 1, 4, 5,
+    );
+    const high = i32x4.shr_s(integers, HALF);
+    const low = v128.and(integers, i32x4.splat((1 << HALF) - 1));
+    const halves = i16x8.narrow_i32x4_s(high, low);
+    store<i64>(highs + 2 * j, i64x2.extract_lane(halves, 0));
+    store<i64>(lows + 2 * j, i64x2.extract_lane(halves, 1));
   }
+  const square = f64x2.extract_lane(squares, 0) + f64x2.extract_lane(squares, 1);
+  const left = f64x2.extract_lane(lefts, 0) + f64x2.extract_lane(lefts, 1);
   const widths = <usize>load<u32>(mixing, WIDTHS);
   const factors = <usize>load<u32>(mixing, FACTORS);
   const places = <usize>load<u32>(mixing, PLACES);
