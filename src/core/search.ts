@@ -2,18 +2,10 @@
 import { type GroupSums, sumGroups } from "./groups.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { FILES, type Manifest } from "./manifest.ts";
+import { mixingOf } from "./mixing.ts";
 import { longRows } from "./plane.ts";
 import { orderedDot, type PreparedQuery, prepareQuery } from "./query.ts";
-import {
-  fitting,
-  type Held,
-  KEPT_BYTES,
-  loadResident,
-  mixingOf,
-  QUERIES_AT_ONCE,
-  type Resident,
-  type Tier,
-} from "./resident.ts";
+import { fitting, type Held, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Resident, type Tier } from "./resident.ts";
 import { type RowPlace, RowReader } from "./row-reader.ts";
 import { answerHeld, exactDots, narrow, queriesAtOnce, type Scanned, scan } from "./scan.ts";
 import type { IndexSource } from "./source.ts";

@@ -168,7 +168,7 @@ export const PART_ROWS = 256;
 
 /**
  * How a query is mixed: f64 spread (spreadOf), then u32 each: the number of blocks, their widths (u32), the columns' factors (f64), their places
- * (u32), their entries (as placeEntries of ../mixing.ts lays them out), room for 4 (R + 16) bytes, and the head's width.
+ * (u32), their entries (as placeEntries of ../mixing.ts lays them out), room for 4 (R + 16) bytes, and the head's width; then room.
  */
 export const MIXING = {
   spread: 0,
@@ -179,7 +179,7 @@ export const MIXING = {
   entries: 24,
   integers: 28,
   head: 32,
-  bytes: 48,
+  bytes: 80,
 } as const;
 
 export const slotBytes = (stride: number): number => SLOT.codes + 2 * stride;

@@ -11,6 +11,8 @@ const PLACES: usize = 20;
 const ENTRIES: usize = 24;
 const INTEGERS: usize = 28;
 export const MIXED_HEAD: usize = 32;
+/** Room for sums: i32 [2][4]. */
+const SUMS: usize = 48;
 
 /** The query's coordinates, below two, become integers of 28 bits: two halves of fourteen, for which sums of 512 products fit 32 bits. */
 const UNITS: f64 = 134217728;
@@ -61,11 +63,11 @@ export function mix(x: usize, dimension: usize, mixing: usize): f64 {
     const bytes = (width + 15) & ~15;
     const end = first + width;
     for (let column = first; column < end; column += 4, entries += 4 * bytes) {
-      multiply(entries, bytes, highs + 2 * first, lows + 2 * first);
+      multiply(entries, bytes, highs + 2 * first, lows + 2 * first, mixing + SUMS);
       const stop = min(column + 4, end);
       for (let at = column; at < stop; at++) {
         const lane = (at - column) << 2;
-        const sum = <f64>load<i32>(SUMS + lane) * <f64>(1 << HALF) + <f64>load<i32>(SUMS + lane, 16);
+        const sum = <f64>load<i32>(mixing + lane, SUMS) * <f64>(1 << HALF) + <f64>load<i32>(mixing + lane, SUMS + 16);
         const place = <usize>load<u32>(places + 4 * at);
         store<f64>(x + 8 * place, sum * (load<f64>(factors + 8 * at) / UNITS));
       }
@@ -77,13 +79,10 @@ export function mix(x: usize, dimension: usize, mixing: usize): f64 {
   return 1.000001 * load<f64>(mixing, SPREAD) * ((LOSS + ordered) * Math.sqrt(square) + Math.sqrt(left)) / UNITS;
 }
 
-/** Where `multiply` leaves its sums: of the high halves and the low ones of four columns. */
-const SUMS: usize = memory.data(32, 16);
-
-/** Σ entries · query of four columns, for both halves of the query. */
+/** Σ entries · query of four columns, i32 [2][4] at `sums`: of the query's high halves and of its low ones. */
 // @ts-ignore: decorator
 @inline
-function multiply(group: usize, bytes: usize, highs: usize, lows: usize): void {
+function multiply(group: usize, bytes: usize, highs: usize, lows: usize, sums: usize): void {
   let a = i32x4.splat(0);
   let b = i32x4.splat(0);
   let c = i32x4.splat(0);
@@ -110,6 +109,6 @@ function multiply(group: usize, bytes: usize, highs: usize, lows: usize): void {
       h = i32x4.add(h, i32x4.dot_i16x8_s(c3, low));
     }
   }
-  v128.store(SUMS, sumLanes(a, b, c, d));
-  v128.store(SUMS, sumLanes(e, f, g, h), 16);
+  v128.store(sums, sumLanes(a, b, c, d));
+  v128.store(sums, sumLanes(e, f, g, h), 16);
 }
