@@ -7,13 +7,14 @@ import { loadKernel } from "../../offline/serve/kernel.ts";
 import { folderSource } from "../../offline/store/folder-source.ts";
 import { basisBytes, decodeBasis } from "../../src/core/basis.ts";
 import { checkHeader, encodeHeader } from "../../src/core/header.ts";
-import { FILES, type Manifest, manifestSchema } from "../../src/core/manifest.ts";
+import { FILES } from "../../src/core/manifest.ts";
 import { coarseLayout, longRows } from "../../src/core/plane.ts";
 import { random } from "../../src/core/random.ts";
 import { BudgetError, type Tier } from "../../src/core/resident.ts";
 import { openSearcher, openTier } from "../../src/core/search.ts";
 import { CorruptIndexError } from "../../src/core/source.ts";
 import { type BuiltIndex, buildIndex } from "./built-index.ts";
+import { mutate, mutateText, parsed, thrown } from "./mutations.ts";
 
 /** Mutated headers; of manifests, each of which opens an index, a twentieth. */
 const FUZZ = Number(process.env.FUZZ ?? 20_000);
@@ -122,7 +123,7 @@ test(`no header of ${FUZZ} mutated ones is taken for another, nor does a basis o
   const basis = new Uint8Array(await readFile(path.join(index.folder, FILES.basis)));
   const header = encodeHeader(expected);
   for (let round = 0; round < FUZZ; round++) {
-    const bytes = mutate(round % 2 === 0 ? header : basis);
+    const bytes = mutate(round % 2 === 0 ? header : basis, generator);
     const same = bytes.length >= 64 && header.every((byte, at) => bytes[at] === byte);
     expect(thrown(() => checkHeader("x", bytes, expected))).toBe(same ? null : "CorruptIndexError");
     const decoded = thrown(() => decodeBasis("x", bytes, n, R));
@@ -137,7 +138,7 @@ test(`no manifest of ${MANIFESTS} mutated ones leads to an answer but that of th
   const truth = await openSearcher(index.manifest, index.source, loadKernel(), 1e9);
   const { helpful, harmful } = await truth.search(gradient, 5);
   for (let round = 0; round < MANIFESTS; round++) {
-    const manifest = parsed(mutateText(text));
+    const manifest = parsed(mutateText(text, generator));
     if (manifest === null) continue;
     let answer: Awaited<ReturnType<typeof truth.search>> | null = null;
     try {
@@ -148,44 +149,3 @@ test(`no manifest of ${MANIFESTS} mutated ones leads to an answer but that of th
     if (answer !== null) expect(answer).toMatchObject({ helpful, harmful });
   }
 }, 600_000);
-
-function thrown(run: () => unknown): string | null {
-  try {
-    run();
-    return null;
-  } catch (error) {
-    return error instanceof Error ? error.name : "not an error";
-  }
-}
-
-function parsed(text: string): Manifest | null {
-  try {
-    return manifestSchema.parse(JSON.parse(text));
-  } catch {
-    return null;
-  }
-}
-
-/** A copy with bits flipped, bytes set, or its end cut off or extended. */
-function mutate(bytes: Uint8Array): Uint8Array {
-  const length = [bytes.length, bytes.length, generator.below(bytes.length + 1), bytes.length + generator.below(64)];
-  const copy = new Uint8Array(length[generator.below(4)]);
-  copy.set(bytes.subarray(0, copy.length));
-  for (let times = generator.below(4); times > 0 && copy.length > 0; times--) {
-    copy[generator.below(copy.length)] = [0, 1, 127, 255, generator.below(256)][generator.below(5)];
-  }
-  return copy;
-}
-
-/** The text with a number or a run of characters replaced. */
-function mutateText(text: string): string {
-  const at = generator.below(text.length);
-  if (generator.below(2) === 0) {
-    const numbers = [...text.matchAll(/(?<=[:,[])\d+/g)];
-    const number = numbers[generator.below(numbers.length)];
-    const other = ["0", "1", "-1", "4294967296", "1e300", "1.5", String(generator.below(1000))][generator.below(7)];
-    return text.slice(0, number.index) + other + text.slice(number.index + number[0].length);
-  }
-  const character = String.fromCharCode(32 + generator.below(95));
-  return text.slice(0, at) + character + text.slice(at + 1);
-}

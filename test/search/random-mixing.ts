@@ -5,10 +5,10 @@ import { columnBytes } from "../../src/core/mixing.ts";
 import type { Random } from "../../src/core/random.ts";
 
 /**
- * A mixing of R > 16 coordinates in blocks of random widths, of columns whose sizes differ by 2¹², and a head of 16 or more. Its
- * matrices are far from singular, as a mixing's must be.
+ * A mixing of R > 16 coordinates in blocks of random widths, and a head of 16 or more. Its matrices are far from singular, as a mixing's
+ * must be. Its columns are alike, and then intervals exclude most rows, or, where they are `uneven`, of sizes that differ by 2¹².
  */
-export function randomMixing(R: number, generator: Random): MixingDesign {
+export function randomMixing(R: number, generator: Random, uneven = generator.below(2) === 0): MixingDesign {
   const blocks: number[] = [];
   for (let left = R; left > 0; left -= blocks.at(-1)!) blocks.push(Math.min(left, 1 + generator.below(40)));
   const exponents = new Int16Array(R);
@@ -19,7 +19,7 @@ export function randomMixing(R: number, generator: Random): MixingDesign {
   for (const width of blocks) {
     const matrix = Matrix.zeros(width, width);
     for (let j = 0; j < width; j++, column++, at += columnBytes(width)) {
-      exponents[column] = 4 + generator.below(12);
+      exponents[column] = 4 + generator.below(uneven ? 12 : 1);
       for (let i = 0; i < width; i++) {
         const entry = i === j ? 127 : generator.below(2 * Math.floor(100 / width) + 1) - Math.floor(100 / width);
         entries[at + i] = entry;
