@@ -2,10 +2,10 @@
 import { Unpackr } from "msgpackr";
 import * as z from "zod";
 import type { Bucket } from "./bucket.ts";
+import { mixingOf } from "./core/descriptors.ts";
 import { imageRange, offsetsRange } from "./core/image-pack.ts";
 import type { Kernel } from "./core/kernel/kernel.ts";
 import { FILES, fileKey, type Manifest, type Metadata } from "./core/manifest.ts";
-import { mixingOf } from "./core/mixing.ts";
 import { addressesOf, fitting, type Tier } from "./core/resident.ts";
 import { RowReader } from "./core/row-reader.ts";
 import { type Backend, openTier, type SearchAnswer, type Searcher } from "./core/search.ts";

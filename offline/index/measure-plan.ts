@@ -2,8 +2,8 @@
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { mixingOf } from "../../src/core/descriptors.ts";
 import { FILES, type Manifest, type MixingShape } from "../../src/core/manifest.ts";
-import { mixingOf } from "../../src/core/mixing.ts";
 import { BudgetError, fitting, type Held } from "../../src/core/resident.ts";
 import { openTier } from "../../src/core/search.ts";
 import { median, quantile } from "../evaluate/statistics.ts";

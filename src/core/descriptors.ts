@@ -1,8 +1,19 @@
-/** What the kernel is told once of an index: how a query is mixed, and where the rows lie. */
+/** How an index is mixed, and what the kernel is told of it once: how a query is mixed, and where the rows lie. */
 import { type KernelExports, MIXING, PLANE } from "./kernel/kernel.ts";
+import { FILES, type Manifest, type MixingShape } from "./manifest.ts";
 import { groupedBytes, type Mixing, placeEntries, spreadOf } from "./mixing.ts";
 import type { CoarseLayout } from "./plane.ts";
 import type { Addresses } from "./resident.ts";
+import { CorruptIndexError } from "./source.ts";
+
+/** How the index is mixed, null where it is not. Throws CorruptIndexError for a shape that none can have. */
+export function mixingOf({ dimension, mixing }: Manifest): MixingShape | null {
+  if (mixing === undefined) return null;
+  const mixed = mixing.blocks.reduce((sum, width) => sum + width, 0);
+  if (mixed === dimension && mixing.head < dimension) return mixing;
+  const got = `blocks of ${mixed} coordinates and a head of ${mixing.head}`;
+  throw new CorruptIndexError(FILES.manifest, `a mixing of R = ${dimension} coordinates`, got);
+}
 
 /** Lays out MIXING and what it names. */
 export function placeMixing({ memory: { buffer } }: KernelExports, at: Addresses, head: number, mixing: Mixing): void {

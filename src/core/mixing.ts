@@ -5,7 +5,6 @@
  * A's entries are small integers, so that the product with a query is exact; FORMAT.md says how exact z is.
  */
 import { ALIGNMENT, align, checkHeader, encodeHeader, HEADER_BYTES } from "./header.ts";
-import { FILES, type Manifest, type MixingShape } from "./manifest.ts";
 import { interleave } from "./plane.ts";
 import { CorruptIndexError } from "./source.ts";
 
@@ -113,13 +112,4 @@ export function spreadOf({ blocks, exponents, entries }: Mixing): number {
     greatest = Math.max(greatest, square);
   }
   return Math.sqrt(greatest) * (1 + 2 ** -40);
-}
-
-/** How the index is mixed, null where it is not. Throws CorruptIndexError for a shape that none can have. */
-export function mixingOf({ dimension, mixing }: Manifest): MixingShape | null {
-  if (mixing === undefined) return null;
-  const mixed = mixing.blocks.reduce((sum, width) => sum + width, 0);
-  if (mixed === dimension && mixing.head < dimension) return mixing;
-  const got = `blocks of ${mixed} coordinates and a head of ${mixing.head}`;
-  throw new CorruptIndexError(FILES.manifest, `a mixing of R = ${dimension} coordinates`, got);
 }

@@ -1,12 +1,12 @@
 /** The part of an index that is held in WebAssembly memory: which planes fit, where they lie, and their loading. */
 import { type Basis, basisBytes, decodeBasis } from "./basis.ts";
 import { crc32 } from "./crc32.ts";
-import { placeMixing, placePlane } from "./descriptors.ts";
+import { mixingOf, placeMixing, placePlane } from "./descriptors.ts";
 import { align, checkHeader } from "./header.ts";
 import { type Kernel, type KernelExports, MIXING, PART_ROWS, PLANE, slotBytes } from "./kernel/kernel.ts";
 import { checkListed, loadInto } from "./load.ts";
 import { FILES, type Manifest, type MixingShape } from "./manifest.ts";
-import { decodeMixing, groupedBytes, mixingLayout, mixingOf } from "./mixing.ts";
+import { decodeMixing, groupedBytes, mixingLayout } from "./mixing.ts";
 import { COARSE_TERMS, coarseLayout, fineLayout, longRows, strideOf } from "./plane.ts";
 import { CorruptIndexError, type IndexSource } from "./source.ts";
 

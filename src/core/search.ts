@@ -1,8 +1,9 @@
 /** What every search backend answers, and the exact backend: a certified scan of the quantised rows (FORMAT.md). */
+
+import { mixingOf } from "./descriptors.ts";
 import { type GroupSums, sumGroups } from "./groups.ts";
 import type { Kernel } from "./kernel/kernel.ts";
 import { FILES, type Manifest } from "./manifest.ts";
-import { mixingOf } from "./mixing.ts";
 import { longRows } from "./plane.ts";
 import { orderedDot, type PreparedQuery, prepareQuery } from "./query.ts";
 import { fitting, type Held, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Resident, type Tier } from "./resident.ts";
