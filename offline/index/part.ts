@@ -35,7 +35,10 @@ export function partGradients(
   const R = spread.length;
   const sample = openTypical(R);
   const meanSquare = new Float64Array(R);
-  const pick = (values: Float32Array, row: number) => Float32Array.from(spread, (j) => values[row * dimension + j]!);
+  const [gradient, made] = [new Float32Array(R), new Float32Array(R)];
+  const pick = (values: Float32Array, row: number, picked: Float32Array) => {
+    for (let j = 0; j < R; j++) picked[j] = values[row * dimension + spread[j]!]!;
+  };
   const stored = openSync(join(folder, FILES.rows), "r");
   const preconditioned = new Float32Array(BLOCK_ROWS * dimension);
   let first = 0;
@@ -44,8 +47,9 @@ export function partGradients(
       if (block.gradients.length !== block.rows * dimension) return null;
       readSync(stored, preconditioned, 0, 4 * block.rows * dimension, 4 * first * dimension);
       for (let row = 0; row < block.rows && first + row < rows; row++) {
-        const gradient = pick(block.gradients, row);
-        sample.add(first + row, gradient, pick(preconditioned, row));
+        pick(block.gradients, row, gradient);
+        pick(preconditioned, row, made);
+        sample.add(first + row, gradient, made);
         for (let j = 0; j < R; j++) meanSquare[j]! += gradient[j]! ** 2 / rows;
       }
       first += block.rows;
@@ -65,7 +69,13 @@ function* trainShards(index: string): Generator<ShardRows> {
   const names = readdirSync(collect).filter((file) => /^train-\d+\.shard$/.test(file));
   const paths = names.sort().map((name) => join(collect, name));
   // They may have been collected anew since.
-  if (paths.every((path) => settingsOf(path) === shards)) for (const path of paths) yield readShard(path, shards);
+  if (paths.some((path) => settingsOf(path) !== shards)) return;
+  let scratch: ArrayBuffer | undefined;
+  for (const path of paths) {
+    const shard = readShard(path, shards, scratch);
+    if (shard.gradients.buffer instanceof ArrayBuffer) scratch ??= shard.gradients.buffer;
+    yield shard;
+  }
 }
 
 /** sha256 of the settings that made a shard, as its header says. */
