@@ -95,7 +95,7 @@ export const influence = new Hono<Environment>().post(PATH, async (c) => {
     const lists = found.map((one, at) => listsText(index, one, stored[at]));
     return batch === undefined ? `${head},${lists[0]}}` : `${head},"answers":[{${lists.join("},{")}}]}`;
   };
-  return answerEither(c, asText, asValue, watch && { ...watch.headers(), "Cache-Control": "no-store" });
+  return answerEither(c, asText, asValue, watch?.headers());
 });
 
 async function read(c: Context, parameters: z.infer<typeof influenceParameters>): Promise<Question> {

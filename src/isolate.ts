@@ -55,8 +55,7 @@ export async function openIndex(host: Host, name: string): Promise<OpenIndex> {
   slots.set(name, slot);
   slot.usedAt = ++uses;
   const asked = Date.now();
-  for (;;) {
-    const now = Date.now();
+  for (let now = asked; ; now = Date.now()) {
     if (slot.open) {
       if (now - slot.checkedAt > POINTER_AGE && !alive(slot, now)) host.waitUntil(refresh(host, slot));
       return slot.open;

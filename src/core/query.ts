@@ -7,7 +7,7 @@ import type { Resident } from "./resident.ts";
 /** A query in a slot of the kernel's memory. Intervals are in its unit: KernelExports.prepare says which. */
 export interface PreparedQuery {
   slot: number;
-  /** [R] float32, as asked. */
+  /** [R] float32, as asked: the caller's own. */
   values: Float32Array;
   unit: number;
   residualFactor: number;
@@ -39,8 +39,7 @@ export function prepareQuery(resident: Resident, gradient: Float32Array, slot: n
   const term = (offset: number) => doubles[(address + offset) / 8];
   return {
     slot,
-    // A copy: the truths of rows that are waited for must be of what was scanned, whatever the caller does with its own meanwhile.
-    values: gradient.slice(),
+    values: gradient,
     unit: term(SLOT.unit),
     residualFactor: term(SLOT.residualFactor),
     normFactor: term(SLOT.normFactor),

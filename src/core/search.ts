@@ -250,6 +250,8 @@ function knownTruths(resident: Resident, query: PreparedQuery, { places }: Candi
  */
 async function fetchTruths(reader: RowReader, asked: readonly Certifying[], k: number): Promise<void> {
   if (asked.every(({ candidates, truths }) => truths.places.length === candidates.places.length)) return;
+  // The truths of rows that are waited for must be of what was scanned, whatever the caller does with its own values meanwhile.
+  const gradients = new Map(asked.map((one) => [one, one.query.values.slice()]));
   const likely = (one: Certifying) => {
     const ranked = reaching(one, k).sort((a, b) => b.dot - a.dot);
     return ranked.length <= 2 * k ? ranked : [...ranked.slice(0, k), ...ranked.slice(-k)];
@@ -266,7 +268,7 @@ async function fetchTruths(reader: RowReader, asked: readonly Certifying[], k: n
     await reader.read(wanted.keys(), (place, values, fetched) => {
       for (const one of wanted.get(place) ?? []) {
         one.truths.places.push(place);
-        one.truths.dots.push(orderedDot(values, one.query.values));
+        one.truths.dots.push(orderedDot(values, gradients.get(one) ?? one.query.values));
         if (fetched) one.fetched++;
       }
     });
