@@ -15,9 +15,9 @@ import { mutate, mutateText, parsed, thrown } from "./mutations.ts";
 import { bruteForce } from "./oracle.ts";
 import { randomMixing } from "./random-mixing.ts";
 
-/** Mutated files; of manifests, each of which opens an index, a twentieth. */
+/** Mutated files; of manifests, each of which opens an index, a fortieth. */
 const FUZZ = Number(process.env.FUZZ ?? 20_000);
-const MANIFESTS = Math.ceil(FUZZ / 20);
+const MANIFESTS = Math.ceil(FUZZ / 40);
 const [n, R] = [200, 90];
 const generator = random(5, "altered-mixing");
 const normal = (length: number) => Float32Array.from({ length }, () => generator.normal());
