@@ -59,7 +59,7 @@ export async function indexRows(folder: string, settings: IndexRowsSettings): Pr
     const design = mix?.(exponents) ?? null;
     const basis = drawBasis(exponents, seed, design?.head ?? 0);
     writeFileSync(path.join(folder, FILES.basis), encodeBasis(basis, n));
-    if (design !== null) writeFileSync(path.join(folder, FILES.mixing), encodeMixing(design.mixing, n));
+    if (design !== null) writeFileSync(path.join(folder, FILES.mixing), encodeMixing(design.mixing, design.head, n));
     const keys = openOrder(n);
     for (const { first, count, values } of rowParts(rows, n, R)) {
       for (let at = 0; at < count; at += MIXED_TOGETHER) {

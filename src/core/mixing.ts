@@ -4,7 +4,9 @@
  * typical queries and rows are short, and that few of the R mixed coordinates carry most of both: those come first, the head.
  * A's entries are small integers, so that the product with a query is exact; FORMAT.md says how exact z is.
  */
+import { crc32 } from "./crc32.ts";
 import { ALIGNMENT, align, checkHeader, encodeHeader, HEADER_BYTES } from "./header.ts";
+import type { MixingShape } from "./manifest.ts";
 import { interleave } from "./plane.ts";
 import { CorruptIndexError } from "./source.ts";
 
@@ -61,11 +63,17 @@ export function mixingLayout(blocks: readonly number[]) {
   return { exponentsAt: HEADER_BYTES, placesAt, entriesAt, bytes: entriesAt + align(entryBytes(blocks)) };
 }
 
+/** Stands in the header where others have a stride: planes of another head, or blocks in another order, may be as long as these. */
+const shapeSum = ({ blocks, head }: MixingShape): number =>
+  crc32(new Uint8Array(Uint32Array.of(head, ...blocks).buffer));
+
 /** mixing.bin. */
-export function encodeMixing({ blocks, exponents, places, entries }: Mixing, n: number): Uint8Array {
+export function encodeMixing({ blocks, exponents, places, entries }: Mixing, head: number, n: number): Uint8Array {
   const { exponentsAt, placesAt, entriesAt, bytes } = mixingLayout(blocks);
   const file = new Uint8Array(bytes);
-  file.set(encodeHeader({ kind: "mixing", n, dimension: exponents.length, stride: 0 }));
+  file.set(
+    encodeHeader({ kind: "mixing", n, dimension: exponents.length, stride: shapeSum({ blocks: [...blocks], head }) }),
+  );
   const view = new DataView(file.buffer);
   exponents.forEach((exponent, j) => {
     view.setInt16(exponentsAt + 2 * j, exponent, true);
@@ -78,9 +86,10 @@ export function encodeMixing({ blocks, exponents, places, entries }: Mixing, n: 
 }
 
 /** Reads mixing.bin; views into `bytes`, which must start at a multiple of 64 in its buffer. Throws CorruptIndexError. */
-export function decodeMixing(file: string, bytes: Uint8Array, n: number, blocks: readonly number[]): Mixing {
+export function decodeMixing(file: string, bytes: Uint8Array, n: number, shape: MixingShape): Mixing {
+  const { blocks } = shape;
   const R = blocks.reduce((sum, width) => sum + width, 0);
-  checkHeader(file, bytes, { kind: "mixing", n, dimension: R, stride: 0 });
+  checkHeader(file, bytes, { kind: "mixing", n, dimension: R, stride: shapeSum(shape) });
   const layout = mixingLayout(blocks);
   if (bytes.length !== layout.bytes) throw new CorruptIndexError(file, `${layout.bytes} bytes`, `${bytes.length}`);
   if (bytes.byteOffset % ALIGNMENT !== 0) throw new RangeError(`${file}: expected bytes aligned to ${ALIGNMENT}`);
@@ -93,6 +102,17 @@ export function decodeMixing(file: string, bytes: Uint8Array, n: number, blocks:
   for (const place of places) {
     if (place >= R || taken[place] === 1) throw new CorruptIndexError(file, "a permutation of places", `${place}`);
     taken[place] = 1;
+  }
+  let at = 0;
+  for (const width of blocks) {
+    for (let column = 0; column < width; column++, at += columnBytes(width)) {
+      for (let i = 0; i < columnBytes(width); i++) {
+        const entry = entries[at + i];
+        if (entry === -128 || (i >= width && entry !== 0)) {
+          throw new CorruptIndexError(file, "entries of −127 … 127 and zeros behind them", `${entry}`);
+        }
+      }
+    }
   }
   return { blocks, exponents, places, entries };
 }

@@ -219,7 +219,7 @@ export async function loadResident(
   if (mixing !== null) {
     const file = new Uint8Array(mixingLayout(mixing.blocks).bytes);
     await loadInto(manifest, source, FILES.mixing, host.sha256(), file);
-    placeMixing(kernel, at, mixing.head, decodeMixing(FILES.mixing, file, n, mixing.blocks));
+    placeMixing(kernel, at, mixing.head, decodeMixing(FILES.mixing, file, n, mixing));
   }
   checkHeader(FILES.coarse, await load(FILES.coarse, at.coarse, coarse.bytes), {
     kind: "coarse",

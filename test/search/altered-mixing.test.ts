@@ -79,22 +79,23 @@ test(`of ${FUZZ} mutated files none is taken for a mixing that is not well forme
     // Every other file has all its entries, and something altered before them.
     const file = round % 2 === 0 ? mutate(bytes, generator) : bytes.slice();
     if (round % 2 === 1) file.set(mutate(bytes.subarray(0, entriesAt), generator).subarray(0, entriesAt));
-    const name = thrown(() => decodeMixing("x", file, n, blocks));
+    const name = thrown(() => decodeMixing("x", file, n, shape));
     expect(name === null || name === "CorruptIndexError").toBe(true);
     if (name !== null) continue;
     accepted++;
-    const { exponents, places } = decodeMixing("x", file, n, blocks);
+    const { exponents, places, entries } = decodeMixing("x", file, n, shape);
     const wellFormed =
       file.length === bytes.length &&
       header.every((byte, at) => byte === file[at]) &&
       exponents.every((exponent) => Math.abs(exponent) <= MOST_EXPONENT) &&
-      places.toSorted().every((place, at) => place === at);
+      places.toSorted().every((place, at) => place === at) &&
+      !entries.includes(-128);
     expect(wellFormed).toBe(true);
   }
   expect(accepted).toBeGreaterThan(0);
   const behind = new Uint8Array(bytes.length + 1);
   behind.set(bytes, 1);
-  expect(thrown(() => decodeMixing("x", behind.subarray(1), n, blocks))).toBe("RangeError");
+  expect(thrown(() => decodeMixing("x", behind.subarray(1), n, shape))).toBe("RangeError");
 }, 600_000);
 
 describe("a manifest", () => {
@@ -129,9 +130,23 @@ describe("a manifest", () => {
   });
   test("of another head, or of blocks of another length, is refused", async () => {
     for (let head = 32; head < R; head += 16) await refused(altered({ ...shape, head }), /^(basis|coarse)\.bin$/);
-    for (const blocks of [[R], Array(R).fill(1), [1, ...widened(shape.blocks, -1)]]) {
+    for (const blocks of [[R], Array(R).fill(1), [1, ...widened(shape.blocks, -1)], shape.blocks.toReversed()]) {
       await refused(altered({ ...shape, blocks }), FILES.mixing);
     }
+  });
+  test("of another shape whose files are as long is refused", async () => {
+    const mix = () => ({ ...randomMixing(48, generator, false), head: 16 });
+    const even = await buildIndex(normal(640 * 48), 48, undefined, mix);
+    const { blocks } = even.manifest.mixing!;
+    for (const mixing of [
+      { blocks, head: 32 },
+      { blocks: blocks.toReversed(), head: 16 },
+    ]) {
+      await expect(openSearcher({ ...even.manifest, mixing }, even.source, loadKernel(), 1e8)).rejects.toThrow(
+        expect.objectContaining({ name: "CorruptIndexError", file: FILES.mixing }),
+      );
+    }
+    await even.remove();
   });
   test("that does not list mixing.bin, or not as long as it is, is refused", async () => {
     const { [FILES.mixing]: listed, ...rest } = index.manifest.files;
