@@ -1,5 +1,5 @@
 /** Real influence vectors at other n and R than the demonstration's, and the search of them against native brute force. */
-import { createReadStream, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createReadStream, readFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import hnswlib from "hnswlib-node";
@@ -24,19 +24,11 @@ export const TOP = 10;
 
 const DEMONSTRATION = "fixtures/mnist-cnn/influence.yaml";
 
-/** How indexes are made, of all that does not change their format; those made before it last changed are made again. */
-const INDEXED = "mixed";
-
-/** Builds a run in `folder`, its index anew where that was made otherwise. Returns the index's folder. */
+/** Builds a run in `folder`. Returns the index's folder. */
 export async function builtRun(folder: string, config: Config, progress: Progress): Promise<string> {
-  return await holdingRun(folder, "build", false, () => {
-    const mark = join(folder, "indexed.txt");
-    if (!existsSync(mark) || readFileSync(mark, "utf8") !== INDEXED) {
-      rmSync(join(folder, "index"), { recursive: true, force: true });
-      writeFileSync(mark, INDEXED);
-    }
-    return buildToIndex({ ...ALONE, config, folder, replace: true, progress });
-  });
+  return await holdingRun(folder, "build", false, () =>
+    buildToIndex({ ...ALONE, config, folder, replace: true, progress }),
+  );
 }
 
 /** The demonstration's own index. Returns its folder. */

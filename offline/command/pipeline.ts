@@ -201,6 +201,12 @@ function describeDamping(damping: Damping, heldOut: boolean): string {
   return heldOut ? `${rule}, held out` : rule;
 }
 
+/**
+ * How the planes are made, where that leaves FORMAT as it is: said anew whenever the same rows get other planes, so that an index made as
+ * before is made again.
+ */
+const PLANES = "mixed where it pays";
+
 /** Index: preconditioned rows, planes, metadata, manifest. Returns the index's folder. */
 export async function indexStep(run: Run, collected: Collected, fitted: Step): Promise<string> {
   const { config } = run;
@@ -212,6 +218,7 @@ export async function indexStep(run: Run, collected: Collected, fitted: Step): P
     fit: fitted.key,
     fidelity: JSON.stringify(fidelity),
     format: FORMAT,
+    planes: PLANES,
     name: config.name,
     title: config.title,
     classes: JSON.stringify(config.classes ?? null),
