@@ -5,8 +5,8 @@ import { type FILES, fileKey, pointerKey } from "../../src/core/manifest.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
-    /** Keys of the bucket and base64 of the objects. `newer` is a second version of `digits`. */
-    published: Record<"digits" | "newer" | "words", Record<string, string>>;
+    /** Keys of the bucket and base64 of the objects. `newer` and `mixed` are further versions of `digits`. */
+    published: Record<"digits" | "newer" | "mixed" | "words", Record<string, string>>;
   }
 }
 declare global {
@@ -21,7 +21,7 @@ declare global {
   }
 }
 
-export type Which = "digits" | "newer" | "words";
+export type Which = "digits" | "newer" | "mixed" | "words";
 export type File = (typeof FILES)[keyof typeof FILES];
 
 const decode = (base64: string) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));

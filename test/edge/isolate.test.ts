@@ -5,7 +5,18 @@ import { api } from "../../src/api.ts";
 import { FILES, fileKey, pointerKey } from "../../src/core/manifest.ts";
 import { POINTER_AGE } from "../../src/isolate.ts";
 import { workerKernel } from "../../src/kernel.ts";
-import { ask, askInfluence, type File, fileOf, keyOf, laterBy, publish, startAfresh, versionOf } from "./bucket.ts";
+import {
+  ask,
+  askInfluence,
+  type File,
+  fileOf,
+  keyOf,
+  laterBy,
+  publish,
+  startAfresh,
+  versionOf,
+  type Which,
+} from "./bucket.ts";
 import { bruteForce, queryOf } from "./oracle.ts";
 
 beforeEach(async () => {
@@ -79,15 +90,18 @@ describe("a flipped bit", () => {
     FILES.queryMetadata,
     FILES.queryChecksums,
   ];
-  test.for(loaded.flatMap((file) => [0, 70, -1].map((at) => [file, at] as const)))(
-    "in %s at %i: no answer, and the file is named",
-    async ([file, at]) => {
-      await publish("digits", flipping(keyOf("digits", file), at));
-      const { status, detail } = await problem(await askInfluence("digits", { query: "test-1" }));
-      expect(status).toBe(503);
-      expect(detail).toMatch(new RegExp(`${file.replace(".", "\\.")}: expected sha256 [0-9a-f]{64}, got [0-9a-f]{64}`));
-    },
-  );
+  const everywhere = (which: Which, files: File[]) =>
+    files.flatMap((file) => [0, 70, -1].map((at) => [which, file, at] as const));
+  test.for([
+    ...everywhere("digits", loaded),
+    ...everywhere("mixed", [FILES.mixing]),
+    ...[FILES.basis, FILES.coarse, FILES.rows].map((file) => ["mixed", file, 70] as const),
+  ])("of %s, in %s at %i: no answer, and the file is named", async ([which, file, at]) => {
+    await publish(which, flipping(keyOf(which, file), at));
+    const { status, detail } = await problem(await askInfluence("digits", { query: "test-1" }));
+    expect(status).toBe(503);
+    expect(detail).toMatch(new RegExp(`${file.replace(".", "\\.")}: expected sha256 [0-9a-f]{64}, got [0-9a-f]{64}`));
+  });
 
   test("in the manifest or the pointer", async () => {
     const manifest = keyOf("digits", FILES.manifest);
@@ -148,37 +162,39 @@ describe("a flipped bit", () => {
 });
 
 describe("a new version", () => {
-  test("replaces the old one while that serves", async () => {
+  test.for<Which>(["newer", "mixed"])("%s replaces the old one while that serves", async (next) => {
     await publish("digits");
     expect(await servedVersion()).toBe(versionOf("digits"));
-    await publish("newer");
+    await publish(next);
     expect(await servedVersion()).toBe(versionOf("digits"));
     laterBy(POINTER_AGE + 1);
-    await becomes(versionOf("newer"));
-    const answer = await (await askInfluence("digits", { query: "test-1" })).json();
-    expect(answer).toMatchObject(bruteForce("newer", queryOf("newer", 1), 10));
+    await becomes(versionOf(next));
+    for (const row of [1, 8, 19]) {
+      const answer = await (await askInfluence("digits", { query: `test-${row}` })).json();
+      expect(answer).toMatchObject({ exact: true, ...bruteForce(next, queryOf(next, row), 10) });
+    }
     await publish("digits");
     laterBy(POINTER_AGE + 1);
     await becomes(versionOf("digits"));
   });
 
-  test("that is corrupt never serves, and the old one goes on", async () => {
+  test.for<[Which, File]>([
+    ["newer", FILES.coarse],
+    ["mixed", FILES.mixing],
+  ])("%s, corrupt in %s, never serves, and the old one goes on", async ([next, file]) => {
     await publish("digits");
     await servedVersion();
-    await publish("newer", flipping(keyOf("newer", FILES.coarse), 500));
+    await publish(next, flipping(keyOf(next, file), 500));
     for (let asked = 0; asked < 10; asked++) {
       laterBy(POINTER_AGE + 1);
       expect(await servedVersion()).toBe(versionOf("digits"));
       await scheduler.wait(5);
     }
-    expect(logged).toHaveBeenCalledWith(
-      expect.stringContaining("goes on"),
-      expect.objectContaining({ file: "coarse.bin" }),
-    );
+    expect(logged).toHaveBeenCalledWith(expect.stringContaining("goes on"), expect.objectContaining({ file }));
     expect(await (await ask("/v1/indexes/digits")).json()).toMatchObject({ version: versionOf("digits") });
-    await publish("newer");
+    await publish(next);
     laterBy(60_000);
-    await becomes(versionOf("newer"));
+    await becomes(versionOf(next));
   });
 
   test("that does not fit beside the old one replaces it, or the old one comes back", async () => {

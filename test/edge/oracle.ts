@@ -2,7 +2,9 @@
 import { FILES } from "../../src/core/manifest.ts";
 import { fileOf, type Which } from "./bucket.ts";
 
+/** The coordinates of every index but `mixed`, which has its own. */
 export const R = 32;
+const dimensionOf = (which: Which): number => (which === "mixed" ? 64 : R);
 
 export function floatsOf(which: Which, file: "rows.f32" | "queries.f32"): Float32Array {
   return new Float32Array(fileOf(which, file).slice().buffer);
@@ -10,15 +12,17 @@ export function floatsOf(which: Which, file: "rows.f32" | "queries.f32"): Float3
 
 /** The compressed gradient of stored query `row`. */
 export function queryOf(which: Which, row: number): Float32Array {
-  return floatsOf(which, FILES.queries).slice(R * row, R * (row + 1));
+  const width = dimensionOf(which);
+  return floatsOf(which, FILES.queries).slice(width * row, width * (row + 1));
 }
 
 /** −q·p of every row, in float64. */
 export function influences(which: Which, query: Float32Array): number[] {
   const rows = floatsOf(which, FILES.rows);
-  return Array.from({ length: rows.length / R }, (_, row) => {
+  const width = dimensionOf(which);
+  return Array.from({ length: rows.length / width }, (_, row) => {
     let dot = 0;
-    for (let j = 0; j < R; j++) dot += rows[R * row + j] * query[j];
+    for (let j = 0; j < width; j++) dot += rows[width * row + j] * query[j];
     return -dot;
   });
 }
