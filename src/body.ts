@@ -111,7 +111,7 @@ export function answer(c: Context, value: object, headers: Record<string, string
 /** The same where the JSON is written in another way than from the value itself; only one of them is made. For a POST, whose answers no cache stores (RFC 9110, 9.3.3). */
 export function answerEither(
   c: Context,
-  json: () => string,
+  json: () => string | Uint8Array<ArrayBuffer>,
   value: () => object,
   headers?: Record<string, string>,
 ): Response {

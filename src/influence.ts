@@ -2,6 +2,7 @@
 import { type Context, Hono } from "hono";
 import type * as z from "zod";
 import { answerEither, FLOAT32_TYPE, JSON_TYPE, MAX_BODY, MSGPACK_TYPE } from "./body.ts";
+import { beginText, endText, writeAscii, writeBytes } from "./byte-text.ts";
 import { bitmapOf } from "./columns.ts";
 import type { Neighbour, SearchAnswer } from "./core/search.ts";
 import { answers, checked, queryParameters, requestBody, validated } from "./describe.ts";
@@ -10,7 +11,7 @@ import { isOpen, openIndex } from "./isolate.ts";
 import type { OpenIndex } from "./open-index.ts";
 import { Problem } from "./problem.ts";
 import { gradientsOf, oneOf, type Queries, readQuestion } from "./question.ts";
-import { exampleTexts } from "./row-text.ts";
+import { writeExamples } from "./row-text.ts";
 import { describeRow } from "./rows.ts";
 import {
   DEFAULT_TOP_K,
@@ -36,6 +37,8 @@ interface Question {
   topK: number;
   filter?: Filter | undefined;
 }
+
+const encoder = new TextEncoder();
 
 const PATH = "/v1/indexes/:index/influence";
 
@@ -90,10 +93,16 @@ export const influence = new Hono<Environment>().post(PATH, async (c) => {
     return batch === undefined ? { ...served, ...lists[0] } : { ...served, answers: lists };
   };
   const asText = () => {
+    beginText();
     // Neither a name nor a version has a character to escape.
-    const head = `{"index":{"name":"${name}","version":"${version}"},"topK":${topK}`;
-    const lists = found.map((one, at) => listsText(index, one, stored[at]));
-    return batch === undefined ? `${head},${lists[0]}}` : `${head},"answers":[{${lists.join("},{")}}]}`;
+    writeAscii(`{"index":{"name":"${name}","version":"${version}"},"topK":${topK},`);
+    if (batch !== undefined) writeAscii('"answers":[');
+    for (let at = 0; at < found.length; at++) {
+      if (batch !== undefined) writeAscii(at === 0 ? "{" : "},{");
+      writeLists(index, found[at], stored[at]);
+    }
+    writeAscii(batch === undefined ? "}" : found.length === 0 ? "]}" : "}]}");
+    return endText();
   };
   return answerEither(c, asText, asValue, watch?.headers());
 });
@@ -137,10 +146,13 @@ function listsOf(index: OpenIndex, found: SearchAnswer, query: Row | undefined):
   };
 }
 
-/** What is between the braces of JSON.stringify(listsOf(…)), which takes longer. */
-function listsText(index: OpenIndex, found: SearchAnswer, query: Row | undefined): string {
+/** Writes what is between the braces of JSON.stringify(listsOf(…)), which takes longer. */
+function writeLists(index: OpenIndex, found: SearchAnswer, query: Row | undefined): void {
   const { exact, recall, survivors, rescored } = found;
-  const asked = query === undefined ? "" : `"query":${JSON.stringify(query)},`;
-  const rest = `"exact":${exact},"recall":${recall},"survivors":${survivors},"rescored":${rescored}`;
-  return `${asked}"helpful":[${exampleTexts(index, found.helpful)}],"harmful":[${exampleTexts(index, found.harmful)}],${rest}`;
+  if (query !== undefined) writeBytes(encoder.encode(`"query":${JSON.stringify(query)},`));
+  writeAscii('"helpful":[');
+  writeExamples(index, found.helpful);
+  writeAscii('],"harmful":[');
+  writeExamples(index, found.harmful);
+  writeAscii(`],"exact":${exact},"recall":${recall},"survivors":${survivors},"rescored":${rescored}`);
 }

@@ -19,7 +19,21 @@ export interface PreparedQuery {
  * its zeros. Throws TypeError if it is no Float32Array, RangeError if its length is not R or a value is not finite.
  */
 export function prepareQuery(resident: Resident, gradient: Float32Array, slot: number): PreparedQuery | null {
-  const { kernel, at, dimension, floats, doubles } = resident;
+  if (!quantiseQuery(resident, gradient, slot)) return null;
+  const address = slotAt(resident, slot);
+  const term = (offset: number) => resident.doubles[(address + offset) / 8];
+  return {
+    slot,
+    values: gradient,
+    unit: term(SLOT.unit),
+    residualFactor: term(SLOT.residualFactor),
+    normFactor: term(SLOT.normFactor),
+  };
+}
+
+/** The same, without what only the kernel needs to know; false for null. */
+export function quantiseQuery(resident: Resident, gradient: Float32Array, slot: number): boolean {
+  const { kernel, at, dimension, floats } = resident;
   checkLength(gradient, dimension);
   floats.set(gradient, at.values / 4);
   const address = slotAt(resident, slot);
@@ -34,16 +48,8 @@ export function prepareQuery(resident: Resident, gradient: Float32Array, slot: n
     address,
     at.mixing,
   );
-  if (done === 0) return null;
   if (done === 2) checkGradient(gradient, dimension);
-  const term = (offset: number) => doubles[(address + offset) / 8];
-  return {
-    slot,
-    values: gradient,
-    unit: term(SLOT.unit),
-    residualFactor: term(SLOT.residualFactor),
-    normFactor: term(SLOT.normFactor),
-  };
+  return done === 1;
 }
 
 /** Where a slot lies in the kernel's memory. */

@@ -1,10 +1,10 @@
 /** Driving the kernel: the coarse scan of one query or many, finer intervals, and the truths of resident rows. */
 
-import { MOST_RANKED, SLOT } from "./kernel/kernel.ts";
+import { SLOT } from "./kernel/kernel.ts";
 import { COARSE_TERMS, coarseLayout, FINE_TERMS, fineLayout, strideOf } from "./plane.ts";
 import { type PreparedQuery, prepareQuery, slotAt } from "./query.ts";
 import { CHUNK_ROWS, HEAP_VALUES, QUERIES_AT_ONCE, type Resident } from "./resident.ts";
-import { type Candidates, keepReaching, type Neighbour, prune } from "./topk.ts";
+import { type Candidates, keepReaching, prune } from "./topk.ts";
 
 /** Bytes of codes that stay in the processor's second-level cache while a batch of queries is multiplied with them. */
 const CACHED_BYTES = 192 * 1024;
@@ -104,63 +104,8 @@ function take({ at, words, doubles }: Resident, written: number, { places, dots,
   }
 }
 
-/** What a query's answer is made of where no row needs to be read. */
-export interface Ranked {
-  helpful: Neighbour[];
-  harmful: Neighbour[];
-  /** Truths that were computed. */
-  rescored: number;
-  scanned: number;
-  codeBytes: number;
-}
-
-/** Answers one query without leaving the kernel; null where that cannot be: a large k, too many candidates, or a row that is not in memory. */
-export function answerHeld(
-  resident: Resident,
-  query: PreparedQuery,
-  k: number,
-  filter: Uint8Array | null,
-): Ranked | null {
-  const { n, dimension, exact, kernel, at, doubles, words } = resident;
-  if (k > MOST_RANKED || exact === 0) return null;
-  if (filter !== null) placeFilter(resident, filter);
-  const slot = slotAt(resident, query.slot);
-  const bitmap = filter === null ? 0 : at.filter;
-  const order = at.coarse + coarseLayout(n, dimension, resident.head).orderAt;
-  const rescored = kernel.answer(
-    slot,
-    n,
-    k,
-    at.heaps,
-    at.ceilings,
-    at.plane,
-    bitmap,
-    at.rowList,
-    at.pairs,
-    CHUNK_ROWS,
-    order,
-    at.second,
-    exact,
-    dimension,
-    at.values,
-  );
-  if (rescored < 0) return null;
-  const ranked = (first: number, count: number): Neighbour[] =>
-    Array.from({ length: count }, (_, index) => {
-      const entry = at.pairs / 8 + 2 * (first + index);
-      return { row: words[2 * entry + 2], influence: doubles[entry] };
-    });
-  const [helpful, harmful] = [words[at.rowList / 4], words[at.rowList / 4 + 1]];
-  return {
-    helpful: ranked(0, helpful),
-    harmful: ranked(helpful, harmful),
-    rescored,
-    ...readBy(resident, slot),
-  };
-}
-
 /** What a scan has read for the query in a slot. */
-function readBy({ dimension, head, words }: Resident, slot: number): { scanned: number; codeBytes: number } {
+export function readBy({ dimension, head, words }: Resident, slot: number): { scanned: number; codeBytes: number } {
   const stride = strideOf(dimension);
   const scanned = words[(slot + SLOT.place) / 4];
   const tails = head === 0 ? scanned : words[(slot + SLOT.tails) / 4];
@@ -209,7 +154,7 @@ export function scanAll(
 }
 
 /** Puts a bitmap of rows into the kernel's memory, as a bitmap of places. */
-function placeFilter({ n, kernel, at, order }: Resident, filter: Uint8Array): void {
+export function placeFilter({ n, kernel, at, order }: Resident, filter: Uint8Array): void {
   const target = new Uint8Array(kernel.memory.buffer, at.filter, filter.length);
   target.fill(0);
   for (let place = 0; place < n; place++) {

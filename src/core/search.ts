@@ -1,5 +1,6 @@
 /** What every search backend answers, and the exact backend: a certified scan of the quantised rows (FORMAT.md). */
 
+import { answerHeld } from "./answer.ts";
 import { mixingOf } from "./descriptors.ts";
 import { type GroupSums, sumGroups } from "./groups.ts";
 import type { Kernel } from "./kernel/kernel.ts";
@@ -8,7 +9,7 @@ import { longRows } from "./plane.ts";
 import { orderedDot, type PreparedQuery, prepareQuery } from "./query.ts";
 import { fitting, type Held, KEPT_BYTES, loadResident, QUERIES_AT_ONCE, type Resident, type Tier } from "./resident.ts";
 import { type RowPlace, RowReader } from "./row-reader.ts";
-import { answerHeld, exactDots, narrow, queriesAtOnce, type Scanned, scan } from "./scan.ts";
+import { exactDots, narrow, queriesAtOnce, type Scanned, scan } from "./scan.ts";
 import type { IndexSource } from "./source.ts";
 import { best, type Candidates, keepReaching, kthLargest, type Neighbour, prune } from "./topk.ts";
 
@@ -143,6 +144,14 @@ export async function openTier(
     }
     checkFilter(n, filter);
     const k = Math.min(topK, n);
+    if (gradients.length === 1) {
+      const started = kernel.now();
+      const held = answerHeld(resident, gradients[0], k, filter ?? null);
+      if (held !== null) {
+        const milliseconds = { scan: kernel.now() - started, refine: 0, read: 0 };
+        return [{ ...held, exact: true, recall: 1, survivors: held.rescored, fetched: 0, milliseconds }];
+      }
+    }
     const answers: SearchAnswer[] = [];
     // One part, unless the queries want more room than there is. Their slots are theirs only until a row is waited for, when another
     // search may prepare its own: so each part is prepared anew.
@@ -151,12 +160,6 @@ export async function openTier(
       const part = gradients.slice(answers.length, answers.length + queriesAtOnce(k));
       const prepared = part.map((gradient, slot) => prepareQuery(resident, gradient, slot));
       const asked = prepared.filter((query) => query !== null);
-      const [only] = asked;
-      const held = gradients.length === 1 && only ? answerHeld(resident, only, k, filter ?? null) : null;
-      if (held !== null) {
-        const milliseconds = { scan: kernel.now() - started, refine: 0, read: 0 };
-        return [{ ...held, exact: true, recall: 1, survivors: held.rescored, fetched: 0, milliseconds }];
-      }
       const scans = scan(resident, asked, k, filter ?? null).map((scanned, at) => ({ query: asked[at], scanned }));
       const certified = await certify(scans, k, (kernel.now() - started) / scans.length);
       for (const query of prepared) {
