@@ -10,7 +10,7 @@ interface Settings {
 }
 
 const kernel = workerKernel();
-const headers = new Headers({ "Content-Type": "application/json", Vary: "Accept", "Cache-Control": "no-store" });
+const headers = new Headers({ "Content-Type": "application/json" });
 /** As long as an answer of twenty digits. */
 const answered = JSON.stringify({ helpful: "-".repeat(3300) });
 
