@@ -19,7 +19,8 @@ export type Body = { kind: "value"; value: unknown } | { kind: "float32"; bytes:
 
 /** The body, decoded as its Content-Type says. Throws a Problem: 400, 413 or 415. */
 export async function readBody(c: Context): Promise<Body> {
-  const type = c.req.header("content-type")?.split(";")[0].trim().toLowerCase() ?? "";
+  const named = c.req.header("content-type") ?? "";
+  const type = named === FLOAT32_TYPE ? named : named.split(";")[0].trim().toLowerCase();
   if (type !== JSON_TYPE && type !== MSGPACK_TYPE && type !== FLOAT32_TYPE) {
     const types = `${JSON_TYPE}, ${MSGPACK_TYPE} or ${FLOAT32_TYPE}`;
     const got = type === "" ? "none" : show(type);

@@ -59,10 +59,6 @@ export function answerHeld(
     return neighbours;
   };
   const [helpful, harmful] = [words[at.rowList / 4], words[at.rowList / 4 + 1]];
-  return {
-    helpful: ranked(0, helpful),
-    harmful: ranked(helpful, harmful),
-    rescored,
-    ...readBy(resident, slot),
-  };
+  const { scanned, codeBytes } = readBy(resident, slot);
+  return { helpful: ranked(0, helpful), harmful: ranked(helpful, harmful), rescored, scanned, codeBytes };
 }

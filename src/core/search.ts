@@ -33,7 +33,7 @@ export interface SearchAnswer {
   rescored: number;
   /** Of `rescored`, the rows that had to be fetched from the source. */
   fetched: number;
-  /** Where the time went: coarse scan, finer intervals and exact dots in memory, reading rows from the source. */
+  /** Where the time went: coarse scan, finer intervals and exact dots in memory, reading rows from the source. Zeros where one call did it all. */
   milliseconds: { scan: number; refine: number; read: number };
 }
 
@@ -145,11 +145,11 @@ export async function openTier(
     checkFilter(n, filter);
     const k = Math.min(topK, n);
     if (gradients.length === 1) {
-      const started = kernel.now();
       const held = answerHeld(resident, gradients[0], k, filter ?? null);
       if (held !== null) {
-        const milliseconds = { scan: kernel.now() - started, refine: 0, read: 0 };
-        return [{ ...held, exact: true, recall: 1, survivors: held.rescored, fetched: 0, milliseconds }];
+        const { helpful, harmful, rescored, scanned, codeBytes } = held;
+        const found = { helpful, harmful, exact: true, recall: 1, scanned, codeBytes };
+        return [{ ...found, survivors: rescored, rescored, fetched: 0, milliseconds: UNDIVIDED }];
       }
     }
     const answers: SearchAnswer[] = [];
@@ -203,6 +203,8 @@ export function checkFilter(n: number, filter: Uint8Array | undefined): void {
   }
 }
 
+const UNDIVIDED = { scan: 0, refine: 0, read: 0 };
+
 /** The answer to a query that is zero wherever a row is not. */
 const nothing: SearchAnswer = {
   helpful: [],
@@ -214,7 +216,7 @@ const nothing: SearchAnswer = {
   survivors: 0,
   rescored: 0,
   fetched: 0,
-  milliseconds: { scan: 0, refine: 0, read: 0 },
+  milliseconds: UNDIVIDED,
 };
 
 /** Where the row at a place is read from: the longest lie close together in long.f32, and most answers are among them. */
