@@ -168,10 +168,11 @@ const MIXED_TOGETHER = 64;
 
 /** Rows [count, R] balanced and mixed, [count, R] float64. */
 function transformed(values: Float32Array, { scales, dimension }: Basis, design: MixingDesign | null): Float64Array {
-  const balanced = Float64Array.from(values, (value, at) => {
-    const scale = scales[at % dimension]!;
-    return scale === 0 ? 0 : value / scale;
-  });
+  const shrinks = scales.map((scale) => (scale === 0 ? 0 : 1 / scale));
+  const balanced = new Float64Array(values.length);
+  for (let from = 0; from < values.length; from += dimension) {
+    for (let j = 0; j < dimension; j++) balanced[from + j] = values[from + j]! * shrinks[j]!;
+  }
   return design === null ? balanced : mixRows(design, balanced);
 }
 
