@@ -9,12 +9,12 @@ export interface Typical {
 /** At most so many pairs are kept … */
 const MOST_PAIRS = 8192;
 /** … in at most so many bytes, both arrays together. */
-const MOST_BYTES = 2 ** 25;
+const MOST_BYTES = 2 ** 26;
 
 export interface TypicalSample {
   /** Offers row number `row` (0, 1, 2, …): its gradient [R] and its preconditioned gradient [R], which are copied if kept. */
   add(row: number, gradient: Float32Array, preconditioned: Float32Array): void;
-  /** The pairs kept so far, by row number; views that the next `add` may change. */
+  /** Of the pairs kept, half as many as there is room for, evenly chosen, or all where there are fewer; by row number. The last call: it takes the others away. */
   rows(): Typical;
 }
 
@@ -44,6 +44,16 @@ export function openTypical(R: number): TypicalSample {
       rows.set(preconditioned, kept * R);
       kept++;
     },
-    rows: () => ({ gradients: gradients.subarray(0, kept * R), rows: rows.subarray(0, kept * R) }),
+    // Between half and all of the room is taken, by n: what comes of it should neither differ nor take another amount of memory.
+    rows() {
+      const count = Math.min(kept, Math.ceil(most / 2));
+      for (let i = 0; i < count; i++) {
+        const from = Math.floor((i * kept) / count) * R;
+        gradients.copyWithin(i * R, from, from + R);
+        rows.copyWithin(i * R, from, from + R);
+      }
+      kept = count;
+      return { gradients: gradients.subarray(0, count * R), rows: rows.subarray(0, count * R) };
+    },
   };
 }
