@@ -7,7 +7,7 @@ import { FILES, type MixingShape } from "../../src/core/manifest.ts";
 import { encodeMixing } from "../../src/core/mixing.ts";
 import { longRows } from "../../src/core/plane.ts";
 import { bytesOf, openWriter } from "./index-files.ts";
-import { mixRows } from "./mix-rows.ts";
+import { openMixing } from "./mix-rows.ts";
 import type { MixingDesign } from "./mixing.ts";
 import { openPlanes, rowsAtOnce } from "./plane-files.ts";
 
@@ -60,10 +60,11 @@ export async function indexRows(folder: string, settings: IndexRowsSettings): Pr
     const basis = drawBasis(exponents, seed, design?.head ?? 0);
     writeFileSync(path.join(folder, FILES.basis), encodeBasis(basis, n));
     if (design !== null) writeFileSync(path.join(folder, FILES.mixing), encodeMixing(design.mixing, design.head, n));
+    const transform = openTransform(basis, design);
     const keys = openOrder(n);
     for (const { first, count, values } of rowParts(rows, n, R)) {
       for (let at = 0; at < count; at += MIXED_TOGETHER) {
-        const mixed = transformed(values.subarray(R * at, R * Math.min(count, at + MIXED_TOGETHER)), basis, design);
+        const mixed = transform(values.subarray(R * at, R * Math.min(count, at + MIXED_TOGETHER)));
         for (let row = 0; row < mixed.length / R; row++) {
           keys.set(first + at + row, lengthOf(mixed.subarray(R * row, R * (row + 1))));
         }
@@ -136,6 +137,7 @@ async function writePlanes(
 ): Promise<void> {
   const R = basis.dimension;
   const n = order.length;
+  const transform = openTransform(basis, design);
   const planes = openPlanes(folder, n, R, design?.head ?? 0);
   // Rows come from all over the file, one at a time: synchronous reads take a fifth of the time of asynchronous ones.
   const rows = openSync(rowsName(folder), "r");
@@ -147,7 +149,7 @@ async function writePlanes(
       for (let at = 0; at < count; at++) readSync(rows, values, 4 * R * at, 4 * R, 4 * R * order[first + at]!);
       const kept = Math.min(count, Math.max(0, longRows(n) - first));
       long.write(bytesOf(values.subarray(0, R * kept)));
-      const mixed = transformed(values.subarray(0, R * count), basis, design);
+      const mixed = transform(values.subarray(0, R * count));
       for (let at = 0; at < count; at++) {
         const x = mixed.subarray(R * at, R * (at + 1));
         rotate(basis, x);
@@ -166,14 +168,21 @@ async function writePlanes(
 /** Rows that are mixed together. */
 const MIXED_TOGETHER = 64;
 
-/** Rows [count, R] balanced and mixed, [count, R] float64. */
-function transformed(values: Float32Array, { scales, dimension }: Basis, design: MixingDesign | null): Float64Array {
+/**
+ * Balances and mixes at most MIXED_TOGETHER rows, [count, R] to [count, R] float64, which is valid until the next are. In memory of its own:
+ * arrays made for each part would add up to a hundred megabytes before they are collected.
+ */
+function openTransform({ scales, dimension }: Basis, design: MixingDesign | null) {
   const shrinks = scales.map((scale) => (scale === 0 ? 0 : 1 / scale));
-  const balanced = new Float64Array(values.length);
-  for (let from = 0; from < values.length; from += dimension) {
-    for (let j = 0; j < dimension; j++) balanced[from + j] = values[from + j]! * shrinks[j]!;
-  }
-  return design === null ? balanced : mixRows(design, balanced);
+  const balanced = new Float64Array(MIXED_TOGETHER * dimension);
+  const mix = design === null ? null : openMixing(design, MIXED_TOGETHER);
+  return (values: Float32Array): Float64Array => {
+    for (let from = 0; from < values.length; from += dimension) {
+      for (let j = 0; j < dimension; j++) balanced[from + j] = values[from + j]! * shrinks[j]!;
+    }
+    const rows = balanced.subarray(0, values.length);
+    return mix === null ? rows : mix(rows);
+  };
 }
 
 /** Rows first … first + count − 1 of rows.f32, valid until the next part. */

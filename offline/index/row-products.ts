@@ -5,12 +5,18 @@ const CHUNK = 512;
 
 /**
  * A·Bᵀ, [a, b] row-major. `left`: [a, k], `right`: [b, k]. With `symmetric`, for left = right, half is computed and mirrored.
+ * `product`: [a, b] zeros, to be added to.
  * Each sum is taken in the order of its coordinates, so its error is at most k · 2⁻⁵³ of the sum of magnitudes, to first order.
  */
-export function rowProducts(left: Float64Array, right: Float64Array, k: number, symmetric = false): Float64Array {
+export function rowProducts(
+  left: Float64Array,
+  right: Float64Array,
+  k: number,
+  symmetric = false,
+  product: Float64Array = new Float64Array((left.length / k) * (right.length / k)),
+): Float64Array {
   const a = left.length / k;
   const b = right.length / k;
-  const product = new Float64Array(a * b);
   for (let from = 0; from < k; from += CHUNK) {
     const to = Math.min(k, from + CHUNK);
     for (let i = 0; i < a; i += 4) {
