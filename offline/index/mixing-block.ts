@@ -5,6 +5,7 @@
  * so that rounding costs nothing but a little length.
  */
 import { EigenvalueDecomposition, LuDecomposition, Matrix } from "ml-matrix";
+import { exponentOf } from "../../src/core/basis.ts";
 import { columnBytes, LOSS } from "../../src/core/mixing.ts";
 import { cholesky, lowerInverse } from "../hessian/cholesky.ts";
 import { rowProducts } from "./row-products.ts";
@@ -165,11 +166,4 @@ function transposed(a: Float64Array, width: number): Float64Array {
   const result = new Float64Array(a.length);
   for (let i = 0; i < width; i++) for (let j = 0; j < width; j++) result[j * width + i] = a[i * width + j]!;
   return result;
-}
-
-/** ⌊log₂ value⌋ of a positive normal number. */
-export function exponentOf(value: number): number {
-  const view = new DataView(new ArrayBuffer(8));
-  view.setFloat64(0, value);
-  return ((view.getUint32(0) >>> 20) & 0x7ff) - 1023;
 }

@@ -3,9 +3,10 @@
  * themselves, the order of the mixed coordinates, and how many of them are the head. Plain float64, no onnxruntime: the same
  * bytes on every machine.
  */
+import { exponentOf } from "../../src/core/basis.ts";
 import { columnBytes, type Mixing, MOST_EXPONENT, WIDEST_BLOCK } from "../../src/core/mixing.ts";
 import { mixed } from "./mix-rows.ts";
-import { dequantised, designBlock, exponentOf, type MixingBlock } from "./mixing-block.ts";
+import { dequantised, designBlock, type MixingBlock } from "./mixing-block.ts";
 import { cheapestHead, plainCost, queryProducts, type Trial } from "./mixing-cost.ts";
 import { momentsOf, openSample, openTrial, type Sample } from "./mixing-sample.ts";
 import type { Typical } from "./typical.ts";

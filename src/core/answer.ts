@@ -1,6 +1,5 @@
 /** One query answered by one call of the kernel, where the rows that it needs are in memory. */
 import { MOST_RANKED } from "./kernel/kernel.ts";
-import { coarseLayout } from "./plane.ts";
 import { quantiseQuery, slotAt } from "./query.ts";
 import { CHUNK_ROWS, type Resident } from "./resident.ts";
 import { placeFilter, readBy } from "./scan.ts";
@@ -26,7 +25,7 @@ export function answerHeld(
   k: number,
   filter: Uint8Array | null,
 ): Ranked | null {
-  const { n, dimension, head, exact, kernel, at, doubles, words } = resident;
+  const { n, dimension, exact, order, kernel, at, doubles, words } = resident;
   if (k > MOST_RANKED || exact === 0) return null;
   if (!quantiseQuery(resident, gradient, 0)) {
     return { helpful: [], harmful: [], rescored: 0, scanned: 0, codeBytes: 0 };
@@ -44,7 +43,7 @@ export function answerHeld(
     at.rowList,
     at.pairs,
     CHUNK_ROWS,
-    at.coarse + coarseLayout(n, dimension, head).orderAt,
+    order.byteOffset,
     at.second,
     exact,
     dimension,

@@ -51,7 +51,7 @@ export function balance(rowSquares: Float64Array, queryMeanSquare: Float64Array,
 }
 
 /** ⌊log₂ value⌋ of a positive number. */
-function exponentOf(value: number): number {
+export function exponentOf(value: number): number {
   const high = new DataView(new ArrayBuffer(8));
   high.setFloat64(0, value);
   const biased = high.getUint32(0) >>> 20;
