@@ -71,7 +71,9 @@ export async function indexRows(folder: string, settings: IndexRowsSettings): Pr
       }
       onProgress?.(n + first + count, 3 * n);
     }
-    await writePlanes(folder, keys.order(), basis, design, (done) => onProgress?.(2 * n + done, 3 * n));
+    await writePlanes(folder, keys.order(), basis, design?.head ?? 0, transform, (done) =>
+      onProgress?.(2 * n + done, 3 * n),
+    );
     return design === null ? null : { blocks: [...design.mixing.blocks], head: design.head };
   } finally {
     closeSync(rows);
@@ -132,13 +134,13 @@ async function writePlanes(
   folder: string,
   order: Uint32Array,
   basis: Basis,
-  design: MixingDesign | null,
+  head: number,
+  transform: (values: Float32Array) => Float64Array,
   onRow: (done: number) => void,
 ): Promise<void> {
   const R = basis.dimension;
   const n = order.length;
-  const transform = openTransform(basis, design);
-  const planes = openPlanes(folder, n, R, design?.head ?? 0);
+  const planes = openPlanes(folder, n, R, head);
   // Rows come from all over the file, one at a time: synchronous reads take a fifth of the time of asynchronous ones.
   const rows = openSync(rowsName(folder), "r");
   const long = openWriter(path.join(folder, FILES.long));
