@@ -2,17 +2,23 @@
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import type { Random } from "../../src/core/random.ts";
 
-/** All eigenvectors of a symmetric a [n, n] as rows, by falling eigenvalue: [n, n]. Of each, the largest entry is positive. */
-export function eigenvectors(a: Float64Array, n: number): Float64Array {
-  const matrix = new Matrix(n, n);
-  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) matrix.set(i, j, (a[i * n + j]! + a[j * n + i]!) / 2);
+/** Eigenvalues of a symmetric matrix by falling size, and their vectors as rows, [n, n] row-major, of either sign. */
+export function eigenpairs(matrix: Matrix): { values: Float64Array; vectors: Float64Array } {
+  const n = matrix.rows;
   const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(matrix, { assumeSymmetric: true });
   const order = realEigenvalues.map((_, index) => index).sort((p, q) => realEigenvalues[q]! - realEigenvalues[p]!);
   const vectors = new Float64Array(n * n);
   order.forEach((column, row) => {
     for (let i = 0; i < n; i++) vectors[row * n + i] = eigenvectorMatrix.get(i, column);
   });
-  return withFixedSigns(vectors, n);
+  return { values: Float64Array.from(order, (column) => realEigenvalues[column]!), vectors };
+}
+
+/** All eigenvectors of a symmetric a [n, n] as rows, by falling eigenvalue: [n, n]. Of each, the largest entry is positive. */
+export function eigenvectors(a: Float64Array, n: number): Float64Array {
+  const matrix = new Matrix(n, n);
+  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) matrix.set(i, j, (a[i * n + j]! + a[j * n + i]!) / 2);
+  return withFixedSigns(eigenpairs(matrix).vectors, n);
 }
 
 /** Each row turned so that its entry of largest magnitude (of equal ones the first) is positive: a sign says nothing. */

@@ -4,9 +4,10 @@
  * E y yᵀ = Aᵀ C_q A = Σ and E z zᵀ = A⁻¹ C_p A⁻ᵀ = Σ. A is then rounded to int8, and the rows get the inverse of what is left,
  * so that rounding costs nothing but a little length.
  */
-import { EigenvalueDecomposition, LuDecomposition, Matrix } from "ml-matrix";
+import { LuDecomposition, Matrix } from "ml-matrix";
 import { exponentOf } from "../../src/core/basis.ts";
 import { columnBytes, LOSS } from "../../src/core/mixing.ts";
+import { eigenpairs } from "../compress/eigenvectors.ts";
 import { cholesky, lowerInverse } from "../hessian/cholesky.ts";
 import { rowProducts } from "./row-products.ts";
 
@@ -45,7 +46,7 @@ function mixed(queries: Float64Array, rows: Float64Array, width: number): Mixing
   // Lᵀ C_p L, whose rows are the products of C_p's with the columns of L.
   const half = rowProducts(regular(rows, width), upper, width);
   const middle = rowProducts(upper, transposed(half, width), width);
-  const { values, vectors } = eigen(middle, width);
+  const { values, vectors } = eigenpairs(Matrix.from1DArray(width, width, middle));
   // Columns of L⁻ᵀ X are the products of X's with the columns of L⁻¹.
   const columns = rowProducts(vectors, transposed(lowerInverse(lower, width), width), width);
   const energies = values.map((value) => Math.sqrt(Math.max(value, values[0]! * 2 ** -46)));
@@ -139,19 +140,6 @@ function traceOf(a: Float64Array, width: number): number {
   let sum = 0;
   for (let i = 0; i < width; i++) sum += a[i * width + i]!;
   return sum;
-}
-
-/** Eigenvalues by falling size and their vectors as rows, of a symmetric a [w, w]. */
-function eigen(a: Float64Array, width: number): { values: Float64Array; vectors: Float64Array } {
-  const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(Matrix.from1DArray(width, width, a), {
-    assumeSymmetric: true,
-  });
-  const order = realEigenvalues.map((_, index) => index).sort((p, q) => realEigenvalues[q]! - realEigenvalues[p]!);
-  const vectors = new Float64Array(width * width);
-  order.forEach((column, row) => {
-    for (let i = 0; i < width; i++) vectors[row * width + i] = eigenvectorMatrix.get(i, column);
-  });
-  return { values: Float64Array.from(order, (column) => realEigenvalues[column]!), vectors };
 }
 
 /** A⁻¹ [w, w] of the matrix with these columns; null where rounding left it singular. */
