@@ -1,9 +1,14 @@
 /** The tails of rows that their heads do not exclude: what then reaches a bound is written as KernelExports.scan writes it. */
 import { put, reaches, sumLanes, TERMS } from "./candidates";
-import { field, HEAD, LEFT_PAIRS, LEFT_PLACES, ROW_CODES, ROW_TERMS, STRIDE, TAIL_CODES, TAIL_TERMS } from "./plane";
+import { field, HEAD, LEFT_PAIRS, LEFT_PLACES, PART, ROW_CODES, ROW_TERMS, STRIDE, TAIL_CODES, TAIL_TERMS } from "./plane";
 import { dots, laneOf, leastOf, mostOf, ones, plus, plusTwo, ROUNDING, roundingOf, within } from "./scan-relaxed";
 import { dot as products, SEGMENT } from "./scan-simd";
 import { CODES, HIGH_FACTOR, NORM_FACTOR, RESIDUAL_FACTOR } from "./slot";
+
+/** Rows that the high plane does not exclude, behind the heads' sums at LEFT_PAIRS: their places, u32, and from there its sums over their heads and tails, i32. */
+const CHOSEN: usize = 4 * PART;
+const HEAD_HIGHS: usize = 4 * PART;
+const TAIL_HIGHS: usize = 8 * PART;
 
 /** `count` rows are left of a part, at the plane's LEFT_PLACES and LEFT_PAIRS. Returns how many are written by now. */
 export function tails(
@@ -23,6 +28,47 @@ export function tails(
     }
     return written;
   }
+  const chosen = choose(plane, count, slot, high, low);
+  const whole = field(plane, STRIDE);
+  const query = slot + CODES + whole;
+  const rows = field(plane, ROW_CODES);
+  for (let index: u32 = 0; index < chosen; index += 4) {
+    const at = pairs + CHOSEN + 4 * index;
+    const r0 = <usize>load<u32>(at);
+    const r1 = <usize>load<u32>(at + 4 * min(1, chosen - 1 - index));
+    const r2 = <usize>load<u32>(at + 4 * min(2, chosen - 1 - index));
+    const r3 = <usize>load<u32>(at + 4 * min(3, chosen - 1 - index));
+    const headLows = lowSums(
+      query, head, 64, rowIn(rows, head, r0), rowIn(rows, head, r1), rowIn(rows, head, r2), rowIn(rows, head, r3),
+    );
+    const tailLows = lowSums(
+      query + head, stride, 16, codes + stride * r0, codes + stride * r1, codes + stride * r2, codes + stride * r3,
+    );
+    for (let lane: u32 = 0; lane < min(4, chosen - index); lane++) {
+      const entry = at + 4 * lane;
+      written = settled(
+        plane, load<u32>(entry), load<i32>(entry, HEAD_HIGHS), laneOf(headLows, lane), load<i32>(entry, TAIL_HIGHS),
+        laneOf(tailLows, lane), slot, high, low, written, outPlaces, outPairs,
+      );
+    }
+  }
+  return written;
+}
+
+/** Where a row's head begins: in a group of four. */
+// @ts-ignore: decorator
+@inline
+function rowIn(codes: usize, head: usize, row: usize): usize {
+  return codes + head * (row & ~3) + 16 * (row & 3);
+}
+
+/** Lists at CHOSEN the places that the high plane does not exclude, with its sums over their heads and tails. Returns how many. */
+function choose(plane: usize, count: u32, slot: usize, high: f64, low: f64): u32 {
+  const places = field(plane, LEFT_PLACES);
+  const pairs = field(plane, LEFT_PAIRS);
+  const codes = field(plane, TAIL_CODES);
+  const head = field(plane, HEAD);
+  const stride = field(plane, STRIDE) - head;
   const terms = field(plane, ROW_TERMS);
   const tailTerms = field(plane, TAIL_TERMS);
   const residualFactor = load<f64>(slot, RESIDUAL_FACTOR);
@@ -32,6 +78,7 @@ export function tails(
   const least = leastOf(high);
   const most = mostOf(low);
   const last = count - 1;
+  let chosen: u32 = 0;
   for (let index: u32 = 0; index < count; index += 4) {
     // Past the end of the list, its last row again.
     const r0 = <usize>load<u32>(places + 4 * index);
@@ -57,15 +104,15 @@ export function tails(
     const tailDots = dots(v128.shuffle<i32>(ab, cd, 0, 1, 4, 5), v128.shuffle<i32>(abRest, cdRest, 2, 3, 6, 7), highs);
     const dot = f32x4.add(headDots(terms, r0, r1, r2, r3, headHighs), tailDots);
     let mask = within(dot, width, least, most) & (index + 4 > count ? (1 << (count - index)) - 1 : 15);
-    for (; mask != 0; mask &= mask - 1) {
+    for (; mask != 0; mask &= mask - 1, chosen++) {
       const lane = ctz(mask);
-      const row = load<u32>(places + 4 * (index + lane));
-      written = settle(
-        plane, row, laneOf(headHighs, lane), laneOf(highs, lane), slot, high, low, written, outPlaces, outPairs,
-      );
+      const entry = pairs + CHOSEN + 4 * chosen;
+      store<u32>(entry, load<u32>(places + 4 * (index + lane)));
+      store<i32>(entry, laneOf(headHighs, lane), HEAD_HIGHS);
+      store<i32>(entry, laneOf(highs, lane), TAIL_HIGHS);
     }
   }
-  return written;
+  return chosen;
 }
 
 /** The heads' part of four rows' dots by the high plane. */
@@ -90,45 +137,53 @@ function highSums(query: usize, stride: usize, p0: usize, p1: usize, p2: usize, 
   let b = i32x4.splat(0);
   let c = i32x4.splat(0);
   let d = i32x4.splat(0);
-  let at: usize = 0;
-  for (const whole = stride & ~31; at < whole; at += 32) {
-    const six = v128.load(query + at);
-    const next = v128.load(query + at, 16);
-    a = plusTwo(a, v128.load(p0 + at), six, v128.load(p0 + at, 16), next, one);
-    b = plusTwo(b, v128.load(p1 + at), six, v128.load(p1 + at, 16), next, one);
-    c = plusTwo(c, v128.load(p2 + at), six, v128.load(p2 + at, 16), next, one);
-    d = plusTwo(d, v128.load(p3 + at), six, v128.load(p3 + at, 16), next, one);
+  for (const last = query + (stride & ~31); query < last; query += 32, p0 += 32, p1 += 32, p2 += 32, p3 += 32) {
+    const six = v128.load(query);
+    const next = v128.load(query, 16);
+    a = plusTwo(a, v128.load(p0), six, v128.load(p0, 16), next, one);
+    b = plusTwo(b, v128.load(p1), six, v128.load(p1, 16), next, one);
+    c = plusTwo(c, v128.load(p2), six, v128.load(p2, 16), next, one);
+    d = plusTwo(d, v128.load(p3), six, v128.load(p3, 16), next, one);
   }
-  if (at < stride) {
-    const six = v128.load(query + at);
-    a = plus(a, v128.load(p0 + at), six, one);
-    b = plus(b, v128.load(p1 + at), six, one);
-    c = plus(c, v128.load(p2 + at), six, one);
-    d = plus(d, v128.load(p3 + at), six, one);
+  if (stride & 16) {
+    const six = v128.load(query);
+    a = plus(a, v128.load(p0), six, one);
+    b = plus(b, v128.load(p1), six, one);
+    c = plus(c, v128.load(p2), six, one);
+    d = plus(d, v128.load(p3), six, one);
   }
   return sumLanes(a, b, c, d);
 }
 
-/** A row by both planes: its sums by the high one are given, those by the low one added. */
-function settle(
-  plane: usize, row: u32, headHigh: i32, tailHigh: i32, slot: usize,
+/** Σ codes · low plane of four rows, whose sixteens lie `step` bytes apart. */
+function lowSums(query: usize, coordinates: usize, step: usize, p0: usize, p1: usize, p2: usize, p3: usize): v128 {
+  const one = ones(coordinates);
+  let a = i32x4.splat(0);
+  let b = i32x4.splat(0);
+  let c = i32x4.splat(0);
+  let d = i32x4.splat(0);
+  for (const last = query + coordinates; query < last; query += 16, p0 += step, p1 += step, p2 += step, p3 += step) {
+    const seven = v128.load(query);
+    a = plus(a, v128.load(p0), seven, one);
+    b = plus(b, v128.load(p1), seven, one);
+    c = plus(c, v128.load(p2), seven, one);
+    d = plus(d, v128.load(p3), seven, one);
+  }
+  return sumLanes(a, b, c, d);
+}
+
+/** A row by both planes, of the sums with each. */
+// @ts-ignore: decorator
+@inline
+function settled(
+  plane: usize, row: u32, headHigh: i32, headLow: i32, tailHigh: i32, tailLow: i32, slot: usize,
   high: f64, low: f64, written: u32, outPlaces: usize, outPairs: usize,
 ): u32 {
   const terms = field(plane, ROW_TERMS) + TERMS * row;
   const tailTerms = field(plane, TAIL_TERMS) + TERMS * row;
-  const whole = field(plane, STRIDE);
-  const head = field(plane, HEAD);
-  const query = slot + CODES + whole;
-  const one = ones(whole);
-  let lows = i32x4.splat(0);
-  let p = field(plane, ROW_CODES) + head * <usize>(row & ~3) + 16 * <usize>(row & 3);
-  for (let at: usize = 0; at < head; at += 16, p += 64) lows = plus(lows, v128.load(p), v128.load(query + at), one);
-  let tailLows = i32x4.splat(0);
-  p = field(plane, TAIL_CODES) + (whole - head) * row;
-  for (let at = head; at < whole; at += 16, p += 16) tailLows = plus(tailLows, v128.load(p), v128.load(query + at), one);
   // 128 h + l − 4096, exact in float64.
-  const headSum = 128 * <f64>headHigh + <f64>added(lows) - 4096 * <f64>load<i32>(terms, 12);
-  const tailSum = 128 * <f64>tailHigh + <f64>added(tailLows) - 4096 * <f64>load<i32>(tailTerms, 12);
+  const headSum = 128 * <f64>headHigh + <f64>headLow - 4096 * <f64>load<i32>(terms, 12);
+  const tailSum = 128 * <f64>tailHigh + <f64>tailLow - 4096 * <f64>load<i32>(tailTerms, 12);
   return offered(tailTerms, row, <f64>load<f32>(terms) * headSum, tailSum, slot, high, low, written, outPlaces, outPairs);
 }
 
