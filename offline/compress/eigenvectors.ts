@@ -16,9 +16,14 @@ export function eigenpairs(matrix: Matrix): { values: Float64Array; vectors: Flo
 
 /** All eigenvectors of a symmetric a [n, n] as rows, by falling eigenvalue: [n, n]. Of each, the largest entry is positive. */
 export function eigenvectors(a: Float64Array, n: number): Float64Array {
+  return withFixedSigns(eigenpairs(symmetric(a, n)).vectors, n);
+}
+
+/** (a + aᵀ) / 2 of a [n, n] row-major. */
+export function symmetric(a: Float64Array, n: number): Matrix {
   const matrix = new Matrix(n, n);
   for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) matrix.set(i, j, (a[i * n + j]! + a[j * n + i]!) / 2);
-  return withFixedSigns(eigenpairs(matrix).vectors, n);
+  return matrix;
 }
 
 /** Each row turned so that its entry of largest magnitude (of equal ones the first) is positive: a sign says nothing. */

@@ -1,6 +1,6 @@
 /** Leading eigenvectors of symmetric positive semi-definite matrices. */
-import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import { random } from "../../../src/core/random.ts";
+import { eigenpairs, symmetric } from "../../compress/eigenvectors.ts";
 import { product64 } from "../product.ts";
 
 export interface Eigenvectors {
@@ -15,20 +15,10 @@ const LARGE = 400;
 /** Vectors carried beside those asked for, rounds at most, and the relative change of their sum at which values count as found. */
 const [SPARE, ROUNDS, TOLERANCE] = [10, 20, 1e-6];
 
-/** All eigenvectors, the `count` with the largest eigenvalues kept. */
+/** The `count` eigenvectors with the largest eigenvalues, of all. */
 function dense(a: Float64Array, n: number, count: number): Eigenvectors {
-  const matrix = new Matrix(n, n);
-  for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) matrix.set(i, j, (a[i * n + j]! + a[j * n + i]!) / 2);
-  const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(matrix, { assumeSymmetric: true });
-  const order = realEigenvalues
-    .map((_, index) => index)
-    .sort((p, q) => realEigenvalues[q]! - realEigenvalues[p]!)
-    .slice(0, count);
-  const vectors = new Float64Array(order.length * n);
-  order.forEach((column, row) => {
-    for (let i = 0; i < n; i++) vectors[row * n + i] = eigenvectorMatrix.get(i, column);
-  });
-  return { values: order.map((column) => realEigenvalues[column]!), vectors };
+  const { values, vectors } = eigenpairs(symmetric(a, n));
+  return { values: [...values.subarray(0, count)], vectors: vectors.slice(0, count * n) };
 }
 
 /** Directions whose share of the largest squared length is below this are noise of rounding. */
