@@ -1,4 +1,5 @@
 /** A Worker that does nothing but search, for `npm run bench -- search`: an index that lies behind plain HTTP. */
+import { largeChunks } from "./chunks.ts";
 import { manifestSchema } from "./core/manifest.ts";
 import { openSearcher, type Searcher } from "./core/search.ts";
 import type { IndexSource, Part } from "./core/source.ts";
@@ -15,7 +16,7 @@ function httpSource(origin: string): IndexSource {
     return { response, body };
   };
   return {
-    stream: async (file, part) => (await ask(file, part === undefined ? {} : rangeOf(part))).body,
+    stream: async (file, part) => largeChunks((await ask(file, part === undefined ? {} : rangeOf(part))).body),
     async range(file, offset, length) {
       const { response } = await ask(file, rangeOf({ offset, length }));
       return new Uint8Array(await response.arrayBuffer());

@@ -4,6 +4,7 @@
  */
 
 import type { Bucket, BucketBody, GetOptions } from "./bucket.ts";
+import { largeChunks } from "./chunks.ts";
 import type { Kernel } from "./core/kernel/kernel.ts";
 import { checkListed, loadInto } from "./core/load.ts";
 import {
@@ -92,8 +93,8 @@ export function bucketSource(bucket: Bucket, name: string, version: string): Ind
   return {
     async stream(file, part) {
       const key = fileKey(name, version, file);
-      if (part === undefined) return (await fileBody(bucket, key)).body;
-      return (await bodyOf(bucket, key, part))?.body ?? new Blob().stream();
+      if (part === undefined) return largeChunks((await fileBody(bucket, key)).body);
+      return largeChunks((await bodyOf(bucket, key, part))?.body ?? new Blob().stream(), part.length);
     },
     async range(file, offset, length) {
       const key = fileKey(name, version, file);

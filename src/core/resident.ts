@@ -214,19 +214,23 @@ export async function loadResident(
   const stride = strideOf(dimension);
   const coarse = coarseLayout(n, dimension, head);
   const fine = fineLayout(n, dimension).bytes;
-  const basisFile = await load(FILES.basis, at.basis, basisBytes(dimension, head));
-  const basis = decodeBasis(FILES.basis, basisFile, n, dimension, head);
-  if (mixing !== null) {
+  const readBasis = async () =>
+    decodeBasis(FILES.basis, await load(FILES.basis, at.basis, basisBytes(dimension, head)), n, dimension, head);
+  const readMixing = async () => {
+    if (mixing === null) return;
     const file = new Uint8Array(mixingLayout(mixing.blocks).bytes);
     await loadInto(manifest, source, FILES.mixing, host.sha256(), file);
     placeMixing(kernel, at, mixing.head, decodeMixing(FILES.mixing, file, n, mixing));
-  }
-  checkHeader(FILES.coarse, await load(FILES.coarse, at.coarse, coarse.bytes), {
-    kind: "coarse",
-    n,
-    dimension,
-    stride,
-  });
+  };
+  const readCoarse = async () => {
+    const kind = "coarse";
+    checkHeader(FILES.coarse, await load(FILES.coarse, at.coarse, coarse.bytes), { kind, n, dimension, stride });
+  };
+  // All rows, or what each of them is checked by: known to be needed before it is known what else is.
+  const readRows = () =>
+    tier === "rows" ? load(FILES.rows, at.second, 4 * n * dimension) : load(FILES.rowChecksums, at.checksums, 4 * n);
+  // While one is waited for, others are hashed and laid out.
+  const [basis] = await Promise.all([readBasis(), readMixing(), readCoarse(), readRows()]);
   checkListed(manifest, FILES.fine, fine);
   checkListed(manifest, FILES.long, 4 * longRows(n) * dimension);
   checkListed(manifest, FILES.rows, 4 * n * dimension);
@@ -237,8 +241,6 @@ export async function loadResident(
   if (unknown !== undefined) throw new CorruptIndexError(FILES.coarse, `rows of 0 … ${n - 1}`, `row ${unknown}`);
   const terms = new Float32Array(kernel.memory.buffer, at.coarse + termsAt, (n * COARSE_TERMS) / 4);
   const held = tier === "fine" && fewAreLong(terms) ? "long" : tier;
-  if (held === "rows") await load(FILES.rows, at.second, 4 * n * dimension);
-  else await load(FILES.rowChecksums, at.checksums, 4 * n);
   if (held === "long") await load(FILES.long, at.second, 4 * longRows(n) * dimension);
   if (held === "fine") {
     checkHeader(FILES.fine, await load(FILES.fine, at.second, fine), { kind: "fine", n, dimension, stride });

@@ -9,7 +9,10 @@ export interface Part {
  * one version of one index.
  */
 export interface IndexSource {
-  /** The file as it arrives, whole or `part` of it: less where the file ends before. Throws if there is no such file. */
+  /**
+   * The file as it arrives, whole or `part` of it: less where the file ends before. A chunk may change once the next is asked for. Throws
+   * if there is no such file.
+   */
   stream(file: string, part?: Part): Promise<AsyncIterable<Uint8Array>>;
   /** Bytes offset … offset + length − 1. Throws RangeError or CorruptIndexError if the file ends before. */
   range(file: string, offset: number, length: number): Promise<Uint8Array>;
