@@ -28,8 +28,8 @@ const rangeOf = ({ offset, length }: Part) => ({ range: `bytes=${offset}-${offse
 
 export default {
   /**
-   * `/open?origin=URL&budget=BYTES` loads the index; `/stream?origin=URL&file=NAME…` only reads files; `/search?count=N` with float32
-   * queries as its body searches N times, taking the queries in turn, and answers the last; `/batch` searches them all at once.
+   * `/search?count=N` with float32 queries as its body searches N times, taking the queries in turn, and answers the last; `/batch`
+   * searches them all at once; `/open?origin=URL&budget=BYTES&count=N` loads the index first; `/stream?origin=URL&file=NAME…` only reads files.
    */
   async fetch(request: Request): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url);
@@ -44,7 +44,6 @@ export default {
       const origin = searchParams.get("origin") ?? "";
       const manifest = manifestSchema.parse(await (await fetch(`${origin}/manifest.json`)).json());
       searcher = await openSearcher(manifest, httpSource(origin), workerKernel(), Number(searchParams.get("budget")));
-      return Response.json({ held: searcher.held, residentBytes: searcher.residentBytes });
     }
     if (searcher === undefined) return new Response("open an index first", { status: 409 });
     const values = new Float32Array(await request.arrayBuffer());
