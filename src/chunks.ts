@@ -1,4 +1,7 @@
-/** Bytes of a chunk: fewer cost more, some tens of microseconds each, and more would be long under way over a slow line, where a load must be seen to go on. */
+/**
+ * Bytes of a chunk: smaller ones cost more, some tens of microseconds each, and larger ones would be long under way over a slow line, where a
+ * load must be seen to go on.
+ */
 const CHUNK = 512 * 1024;
 
 /**

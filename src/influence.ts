@@ -101,7 +101,7 @@ export const influence = new Hono<Environment>().post(PATH, async (c) => {
       if (batch !== undefined) writeAscii(at === 0 ? "{" : "},{");
       writeLists(index, found[at], stored[at]);
     }
-    writeAscii(batch === undefined ? "}" : found.length === 0 ? "]}" : "}]}");
+    writeAscii(batch === undefined ? "}" : "}]}");
     return endText();
   };
   return answerEither(c, asText, asValue, watch?.headers());

@@ -81,11 +81,10 @@ function checkLength({ manifest: { name, dimension } }: OpenIndex, where: string
 
 /** Throws unless every number is finite and within float32. `given`: as the client wrote them. */
 function checkFinite(where: string, values: Float32Array, given: ArrayLike<number>): void {
-  // Zero times each, one after another: looking at each value for itself takes three times as long.
-  let zero = 0;
-  for (let index = 0; index < values.length; index++) zero += 0 * values[index];
-  if (zero === 0) return;
-  const wrong = values.findIndex((value) => !Number.isFinite(value));
+  // Not findIndex, which calls a function for each of the R values.
+  let wrong = 0;
+  while (wrong < values.length && Number.isFinite(values[wrong])) wrong++;
+  if (wrong === values.length) return;
   throw new Problem(
     "invalid-gradient",
     `${where}[${wrong}]: expected a finite number within float32, got ${show(given[wrong])}; check the model's loss.`,
