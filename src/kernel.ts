@@ -7,19 +7,6 @@ import { kernelExports } from "./core/kernel/web-assembly.ts";
 export function workerKernel(): Kernel {
   return {
     instantiate: () => kernelExports(new WebAssembly.Instance(relaxed)),
-    sha256() {
-      const stream = new crypto.DigestStream("SHA-256");
-      const writer = stream.getWriter();
-      return {
-        update: (bytes) => writer.write(bytes),
-        async finish() {
-          await writer.close();
-          return hex(new Uint8Array(await stream.digest));
-        },
-      };
-    },
     now: () => performance.now(),
   };
 }
-
-const hex = (bytes: Uint8Array): string => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");

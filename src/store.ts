@@ -5,6 +5,7 @@
 
 import type { Bucket, BucketBody, GetOptions } from "./bucket.ts";
 import { largeChunks } from "./chunks.ts";
+import { Checksum } from "./core/checksum.ts";
 import type { Kernel } from "./core/kernel/kernel.ts";
 import { checkListed, loadInto } from "./core/load.ts";
 import {
@@ -127,7 +128,7 @@ async function bodyOf(bucket: Bucket, key: string, range: Part): Promise<BucketB
   }
 }
 
-/** A whole file in memory, checked against the manifest's size and sha256. Throws CorruptIndexError. */
+/** A whole file in memory, checked against the manifest's size and checksum. Throws CorruptIndexError. */
 export async function readWhole(
   source: IndexSource,
   kernel: Kernel,
@@ -135,7 +136,7 @@ export async function readWhole(
   file: string,
 ): Promise<Uint8Array> {
   const bytes = new Uint8Array(manifest.files[file]?.bytes ?? 0);
-  await loadInto(manifest, source, file, kernel.sha256(), bytes);
+  await loadInto(manifest, source, file, kernel, bytes);
   return bytes;
 }
 
@@ -162,16 +163,16 @@ export async function wholeBody(
 
 async function checkStreamed(kernel: Kernel, manifest: Manifest, source: IndexSource, file: string): Promise<void> {
   const listed = checkListed(manifest, file, manifest.files[file]?.bytes ?? 0);
-  const digest = kernel.sha256();
+  const checksum = new Checksum(kernel);
   let bytes = 0;
   for await (const chunk of await source.stream(file)) {
     bytes += chunk.length;
-    await digest.update(chunk);
+    checksum.update(chunk);
   }
-  const sha256 = await digest.finish();
-  if (bytes !== listed.bytes || sha256 !== listed.sha256) {
-    const expected = `${listed.bytes} bytes of sha256 ${listed.sha256}`;
-    throw new CorruptIndexError(file, expected, `${bytes} bytes of sha256 ${sha256}`);
+  const xxh64 = checksum.finish();
+  if (bytes !== listed.bytes || xxh64 !== listed.xxh64) {
+    const expected = `${listed.bytes} bytes of xxh64 ${listed.xxh64}`;
+    throw new CorruptIndexError(file, expected, `${bytes} bytes of xxh64 ${xxh64}`);
   }
 }
 

@@ -5,13 +5,14 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { encode as encodePng } from "fast-png";
 import { Packr } from "msgpackr";
-import { bytesOf, rowChecksums } from "../offline/index/index-files.ts";
+import { bytesOf, describeFile, rowChecksums } from "../offline/index/index-files.ts";
 import { indexRows } from "../offline/index/index-rows.ts";
 import { designMixing, type MixingDesign } from "../offline/index/mixing.ts";
 import { imagePackHead } from "../src/core/image-pack.ts";
 import {
   FILES,
   type Fidelity,
+  FORMAT,
   fileKey,
   type Manifest,
   type Metadata,
@@ -56,7 +57,7 @@ export async function syntheticObjects(settings: Synthetic): Promise<Map<string,
     const contents = new Map<string, Uint8Array>();
     for (const file of (await readdir(folder)).sort()) {
       const bytes = await readFile(path.join(folder, file));
-      files[file] = { bytes: bytes.length, sha256: sha256(bytes) };
+      files[file] = describeFile(folder, file);
       contents.set(file, bytes);
     }
     const manifest = manifestOf(settings, mixing, files);
@@ -114,7 +115,7 @@ function manifestOf(settings: Synthetic, mixing: MixingShape | null, files: Mani
     return layer;
   });
   const contents = {
-    format: "influence-edge/1" as const,
+    format: FORMAT,
     name,
     title: `Synthetic ${name}`,
     n,

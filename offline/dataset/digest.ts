@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "no
 import { dirname, join } from "node:path";
 import * as z from "zod";
 import { type ColumnFile, type Config, configured, type SplitConfig } from "../command/config.ts";
-import { digestOfFile } from "../index/index-files.ts";
+import { sha256OfFile } from "../index/index-files.ts";
 import { filesOf } from "./open-column.ts";
 
 const memorySchema = z.record(z.string(), z.object({ size: z.number(), mtimeMs: z.number(), sha256: z.string() }));
@@ -16,7 +16,7 @@ function rememberedDigest(path: string, memoryPath: string): string {
   const { size, mtimeMs } = statSync(path);
   const known = memory[path];
   if (known?.size === size && known.mtimeMs === mtimeMs) return known.sha256;
-  const { sha256 } = digestOfFile(path);
+  const sha256 = sha256OfFile(path);
   mkdirSync(dirname(memoryPath), { recursive: true });
   writeFileSync(memoryPath, JSON.stringify({ ...memory, [path]: { size, mtimeMs, sha256 } }));
   return sha256;

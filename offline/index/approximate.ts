@@ -147,13 +147,7 @@ async function searchGraph(
 ): Promise<Backend> {
   const { n, dimension } = manifest;
   const checksums = new Uint32Array(n);
-  await loadInto(
-    manifest,
-    folderSource(folder),
-    FILES.rowChecksums,
-    loadKernel().sha256(),
-    new Uint8Array(checksums.buffer),
-  );
+  await loadInto(manifest, folderSource(folder), FILES.rowChecksums, loadKernel(), new Uint8Array(checksums.buffer));
   const reader = new RowReader(folderSource(folder), dimension, checksums, 1024, FILES.rows);
   const { size } = await stat(join(folder, GRAPH));
   const search = async (gradient: Float32Array, topK: number, filter?: Uint8Array): Promise<SearchAnswer> => {
@@ -206,7 +200,7 @@ function recallOf(found: SearchAnswer, truth: SearchAnswer): number {
 
 async function readBasis(folder: string, manifest: Manifest): Promise<Basis> {
   const bytes = new Uint8Array(basisBytes(manifest.dimension));
-  await loadInto(manifest, folderSource(folder), FILES.basis, loadKernel().sha256(), bytes);
+  await loadInto(manifest, folderSource(folder), FILES.basis, loadKernel(), bytes);
   return decodeBasis(FILES.basis, bytes, manifest.n, manifest.dimension);
 }
 

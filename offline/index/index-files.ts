@@ -3,6 +3,9 @@ import { createHash } from "node:crypto";
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import { Checksum } from "../../src/core/checksum.ts";
+import type { ManifestFile } from "../../src/core/manifest.ts";
+import { loadKernel } from "../serve/kernel.ts";
 
 /** Appends byte arrays to a file. */
 export function openWriter(path: string): { write(bytes: Uint8Array): void; close(): void } {
@@ -30,23 +33,36 @@ export function rowChecksums(values: Float32Array, width: number): Uint32Array {
 
 const CHUNK = 1 << 20;
 
-/** Size and sha256 of a file, read into one buffer: a stream's chunks are let go faster than their memory is given back. */
-export function digestOfFile(path: string): { bytes: number; sha256: string } {
+/** Gives `take` a file's bytes through one buffer: a stream's chunks are let go faster than their memory is given back. Returns their number. */
+function readThrough(path: string, take: (chunk: Uint8Array) => void): number {
   const descriptor = openSync(path, "r");
   try {
-    const hash = createHash("sha256");
     const chunk = new Uint8Array(CHUNK);
     let bytes = 0;
     for (let read = -1; read !== 0; bytes += read) {
       read = readSync(descriptor, chunk);
-      hash.update(chunk.subarray(0, read));
+      take(chunk.subarray(0, read));
     }
-    return { bytes, sha256: hash.digest("hex") };
+    return bytes;
   } finally {
     closeSync(descriptor);
   }
 }
 
-/** Size and sha256 of a file of a folder. */
-export const describeFile = (folder: string, file: string): { bytes: number; sha256: string } =>
-  digestOfFile(join(folder, file));
+/** sha256 of a file's bytes. */
+export function sha256OfFile(path: string): string {
+  const hash = createHash("sha256");
+  readThrough(path, (chunk) => hash.update(chunk));
+  return hash.digest("hex");
+}
+
+/** What a manifest says of a file of a folder. */
+export function describeFile(folder: string, file: string): ManifestFile {
+  const hash = createHash("sha256");
+  const checksum = new Checksum(loadKernel());
+  const bytes = readThrough(join(folder, file), (chunk) => {
+    hash.update(chunk);
+    checksum.update(chunk);
+  });
+  return { bytes, sha256: hash.digest("hex"), xxh64: checksum.finish() };
+}

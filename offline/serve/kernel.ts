@@ -1,5 +1,4 @@
 /** The search's kernel on Node. */
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { Kernel } from "../../src/core/kernel/kernel.ts";
 import { kernelExports } from "../../src/core/kernel/web-assembly.ts";
@@ -23,15 +22,6 @@ export function loadKernel(file?: KernelFile): Kernel {
   const module = file === undefined ? firstValid() : new assembly.Module(readFileSync(new URL(file, FOLDER)));
   return {
     instantiate: () => kernelExports(new assembly.Instance(module)),
-    sha256() {
-      const hash = createHash("sha256");
-      return {
-        update: (bytes) => {
-          hash.update(bytes);
-        },
-        finish: () => hash.digest("hex"),
-      };
-    },
     now: () => performance.now(),
   };
 }

@@ -1,6 +1,7 @@
 /** Files of an index, checked against its manifest while they arrive. */
-import type { Sha256 } from "./kernel/kernel.ts";
-import type { Manifest } from "./manifest.ts";
+import { Checksum } from "./checksum.ts";
+import type { Kernel } from "./kernel/kernel.ts";
+import type { Manifest, ManifestFile } from "./manifest.ts";
 import { CorruptIndexError, type IndexSource } from "./source.ts";
 
 /**
@@ -11,10 +12,11 @@ export async function loadInto(
   manifest: Manifest,
   source: IndexSource,
   file: string,
-  digest: Sha256,
+  kernel: Kernel,
   target: Uint8Array,
 ): Promise<void> {
   const listed = checkListed(manifest, file, target.length);
+  const checksum = new Checksum(kernel);
   let at = 0;
   for await (const chunk of await source.stream(file)) {
     if (at + chunk.length > target.length) {
@@ -22,15 +24,15 @@ export async function loadInto(
     }
     target.set(chunk, at);
     at += chunk.length;
-    await digest.update(chunk);
+    checksum.update(chunk);
   }
   if (at !== target.length) throw new CorruptIndexError(file, `${target.length} bytes`, `${at}`);
-  const sha256 = await digest.finish();
-  if (sha256 !== listed.sha256) throw new CorruptIndexError(file, `sha256 ${listed.sha256}`, sha256);
+  const xxh64 = checksum.finish();
+  if (xxh64 !== listed.xxh64) throw new CorruptIndexError(file, `xxh64 ${listed.xxh64}`, xxh64);
 }
 
 /** What the manifest says of `file`. Throws CorruptIndexError unless it is there with `bytes` bytes. */
-export function checkListed(manifest: Manifest, file: string, bytes: number): { bytes: number; sha256: string } {
+export function checkListed(manifest: Manifest, file: string, bytes: number): ManifestFile {
   const listed = manifest.files[file];
   if (listed === undefined) throw new CorruptIndexError(file, "an entry in manifest.json", "none");
   if (listed.bytes !== bytes) {

@@ -6,6 +6,7 @@ import * as z from "zod";
 import { WIDEST_BLOCK } from "./mixing.ts";
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const xxh64 = z.string().regex(/^[0-9a-f]{16}$/);
 const count = z.int().nonnegative();
 
 export const indexName = z
@@ -14,7 +15,7 @@ export const indexName = z
 export const versionName = z.string().regex(/^[0-9a-f]{16}$/, { error: "expected 16 hexadecimal digits" });
 
 /** The format of an index's files, FORMAT.md; a change of any byte's meaning changes it. */
-export const FORMAT = "influence-edge/1";
+export const FORMAT = "influence-edge/2";
 
 /** One block of the R-dimensional vector. */
 export const layerSchema = z.object({
@@ -89,6 +90,10 @@ export const mixingSchema = z.object({
 /** Shape of mixing.bin, and of the planes that it divides. */
 export type MixingShape = z.infer<typeof mixingSchema>;
 
+/** A file's length; its sha256, by which it is published and the version is named; and its XXH64 with seed 0, by which a reader checks it. */
+const manifestFile = z.object({ bytes: count, sha256, xxh64 });
+export type ManifestFile = z.infer<typeof manifestFile>;
+
 export const manifestSchema = z.object({
   format: z.literal(FORMAT),
   name: indexName,
@@ -116,7 +121,7 @@ export const manifestSchema = z.object({
   /** Names of the columns of the training examples, to filter and to group by, and of the stored queries. */
   columns: z.object({ examples: z.array(z.string()), queries: z.array(z.string()) }).optional(),
   /** Every file of this version but the manifest, by name. */
-  files: z.record(z.string(), z.object({ bytes: count, sha256 })),
+  files: z.record(z.string(), manifestFile),
 });
 export type Manifest = z.infer<typeof manifestSchema>;
 export type ManifestLayer = z.infer<typeof layerSchema>;

@@ -207,7 +207,7 @@ export async function loadResident(
   const bytes = (address: number, length: number) => new Uint8Array(kernel.memory.buffer, address, length);
   const load = async (file: string, address: number, length: number) => {
     const target = bytes(address, length);
-    await loadInto(manifest, source, file, host.sha256(), target);
+    await loadInto(manifest, source, file, host, target);
     return target;
   };
 
@@ -219,7 +219,7 @@ export async function loadResident(
   const readMixing = async () => {
     if (mixing === null) return;
     const file = new Uint8Array(mixingLayout(mixing.blocks).bytes);
-    await loadInto(manifest, source, FILES.mixing, host.sha256(), file);
+    await loadInto(manifest, source, FILES.mixing, host, file);
     placeMixing(kernel, at, mixing.head, decodeMixing(FILES.mixing, file, n, mixing));
   };
   const readCoarse = async () => {
@@ -229,7 +229,7 @@ export async function loadResident(
   // All rows, or what each of them is checked by: known to be needed before it is known what else is.
   const readRows = () =>
     tier === "rows" ? load(FILES.rows, at.second, 4 * n * dimension) : load(FILES.rowChecksums, at.checksums, 4 * n);
-  // While one is waited for, others are hashed and laid out.
+  // While one is waited for, others are checked and laid out.
   const [basis] = await Promise.all([readBasis(), readMixing(), readCoarse(), readRows()]);
   checkListed(manifest, FILES.fine, fine);
   checkListed(manifest, FILES.long, 4 * longRows(n) * dimension);
@@ -281,7 +281,7 @@ function ceilingsOf(terms: Float32Array): Float64Array {
   return ceilings;
 }
 
-/** The first rows of long.f32, each checked by its CRC-32, because a part of a file has no sha256. `rows`: which rows they are. */
+/** The first rows of long.f32, each checked by its CRC-32, because a part of a file has no checksum of its own. `rows`: which rows they are. */
 async function loadLongest(
   source: IndexSource,
   target: Uint8Array,

@@ -74,7 +74,7 @@ export function rowBitmap(n: number, rows: Iterable<number>): Uint8Array {
 
 /**
  * Opens an index: streams what fits `budgetBytes` from `source` into the kernel's memory, each file checked against the
- * manifest's sha256 on the way. The coarse plane is always resident; the float32 rows if they fit; else, if it fits, a quarter of
+ * manifest's checksum on the way. The coarse plane is always resident; the float32 rows if they fit; else, if it fits, a quarter of
  * their bytes: the fine plane, or the longest rows where few are long; else as many of the longest rows as fit. What is not resident is read row by row, each checked by its CRC-32.
  *
  *   Node:    openSearcher(manifest, folderSource(folder), loadKernel(), budget)   offline/store/folder-source.ts, offline/serve/kernel.ts

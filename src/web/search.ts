@@ -4,7 +4,7 @@
  *
  *   openSearcher(manifest, httpSource("/files/"), await browserKernel("/kernel/"), 64e6)   src/core/search.ts
  */
-import type { Kernel, Sha256 } from "../core/kernel/kernel.ts";
+import type { Kernel } from "../core/kernel/kernel.ts";
 import { kernelExports } from "../core/kernel/web-assembly.ts";
 import { CorruptIndexError, type IndexSource, type Part } from "../core/source.ts";
 
@@ -19,7 +19,6 @@ export async function browserKernel(base: string): Promise<Kernel> {
   const module = await firstValid(base);
   return {
     instantiate: () => kernelExports(new WebAssembly.Instance(module)),
-    sha256,
     now: () => performance.now(),
   };
 }
@@ -33,20 +32,6 @@ async function firstValid(base: string): Promise<WebAssembly.Module> {
     if (WebAssembly.validate(bytes)) return await WebAssembly.compile(bytes);
   }
   throw new Error("kernel: expected WebAssembly with SIMD, got a browser without; use a newer one");
-}
-
-/** Browsers digest only what is in memory whole: the chunks are kept until the end. */
-function sha256(): Sha256 {
-  const chunks: Uint8Array<ArrayBuffer>[] = [];
-  return {
-    update(bytes) {
-      chunks.push(new Uint8Array(bytes));
-    },
-    async finish() {
-      const digest = await crypto.subtle.digest("SHA-256", await new Blob(chunks).arrayBuffer());
-      return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
-    },
-  };
 }
 
 /** An index's files below `base`, whole or by range; a server that answers a range with the whole file is refused. */

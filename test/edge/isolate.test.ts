@@ -100,7 +100,7 @@ describe("a flipped bit", () => {
     await publish(which, flipping(keyOf(which, file), at));
     const { status, detail } = await problem(await askInfluence("digits", { query: "test-1" }));
     expect(status).toBe(503);
-    expect(detail).toMatch(new RegExp(`${file.replace(".", "\\.")}: expected sha256 [0-9a-f]{64}, got [0-9a-f]{64}`));
+    expect(detail).toMatch(new RegExp(`${file.replace(".", "\\.")}: expected xxh64 [0-9a-f]{16}, got [0-9a-f]{16}`));
   });
 
   test("in the manifest or the pointer", async () => {

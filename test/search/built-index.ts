@@ -1,13 +1,12 @@
 /** Indexes built from rows in memory, for tests. */
-import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { describeFile } from "../../offline/index/index-files.ts";
 import { indexRows } from "../../offline/index/index-rows.ts";
 import type { MixingDesign } from "../../offline/index/mixing.ts";
 import { folderSource } from "../../offline/store/folder-source.ts";
-import type { Manifest } from "../../src/core/manifest.ts";
-import { FILES } from "../../src/core/manifest.ts";
+import { FILES, FORMAT, type Manifest } from "../../src/core/manifest.ts";
 import type { IndexSource } from "../../src/core/source.ts";
 
 export interface BuiltIndex {
@@ -40,11 +39,10 @@ export async function buildIndex(
 export async function manifestOf(folder: string, n: number, R: number): Promise<Manifest> {
   const files: Manifest["files"] = {};
   for (const name of (await readdir(folder)).sort()) {
-    const bytes = await readFile(path.join(folder, name));
-    files[name] = { bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
+    files[name] = describeFile(folder, name);
   }
   return {
-    format: "influence-edge/1",
+    format: FORMAT,
     name: "test",
     version: "0123456789abcdef",
     title: "test",

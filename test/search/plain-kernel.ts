@@ -1,10 +1,17 @@
 /** The kernel in plain TypeScript: what the compiled ones must compute. */
 import { type Basis, rotate } from "../../src/core/basis.ts";
-import { type KernelExports, MIDDLE, QUERY_LIMIT, QUERY_OFFSET, SLOT } from "../../src/core/kernel/kernel.ts";
+import {
+  type ChecksumExports,
+  type KernelExports,
+  MIDDLE,
+  QUERY_LIMIT,
+  QUERY_OFFSET,
+  SLOT,
+} from "../../src/core/kernel/kernel.ts";
 import { columnBytes, type Mixing } from "../../src/core/mixing.ts";
 
 /** Kernel functions over a memory of their own; a slot's codes are int16, and rows are not divided. What `sweep` must find follows from `scan`, and what `answer` must from that and `exact`. */
-export function plainKernel(): Omit<KernelExports, "prepare" | "sweep" | "answer"> {
+export function plainKernel(): Omit<KernelExports, "prepare" | "sweep" | "answer" | keyof ChecksumExports> {
   let bytes = new Uint8Array(65536);
   const memory = {
     get buffer() {

@@ -1,28 +1,19 @@
 /**
- * What the host lends the search: the compiled scan and a running SHA-256. On Node: `loadKernel()` of offline/serve/kernel.ts. On
+ * What the host lends the search: the compiled kernel and a clock. On Node: `loadKernel()` of offline/serve/kernel.ts. On
  * Workers: `workerKernel()` of src/kernel.ts.
  */
 export interface Kernel {
-  /** A new instance of the scan, with a memory of its own. */
+  /** A new instance of the kernel, with a memory of its own. */
   instantiate(): KernelExports;
-  sha256(): Sha256;
   /** Milliseconds from any start, for the timings of answers. */
   now(): number;
-}
-
-/** SHA-256 of a stream of bytes. */
-export interface Sha256 {
-  /** Takes the next bytes; they may change once it has resolved. */
-  update(bytes: Uint8Array): void | Promise<void>;
-  /** The digest of all bytes, 64 lower-case hexadecimal digits. Called once, last. */
-  finish(): string | Promise<string>;
 }
 
 /**
  * Addresses are bytes from the start of `memory`, all multiples of 16; little-endian. A query lies in a slot: SLOT says where in it.
  * Dots are in the query's own unit: q·p = unit · dot.
  */
-export interface KernelExports {
+export interface KernelExports extends ChecksumExports {
   memory: { readonly buffer: ArrayBufferLike; grow(pages: number): number };
   /**
    * Balances, mixes, rotates and quantises the query at `values` (float32 [dimension]) into `slot`: unit, factors, codes; and into `rotated`
@@ -118,6 +109,16 @@ export interface KernelExports {
     values: number,
   ): number;
 }
+
+/** XXH64 with seed 0 of a stream of bytes. `state`: CHECKSUM_BYTES of memory. */
+export interface ChecksumExports {
+  checksumBegin(state: number): void;
+  /** Takes `bytes` more at `data`, a multiple of 32. */
+  checksumUpdate(state: number, data: number, bytes: number): void;
+  /** Takes the last ones, fewer than 32, and returns the hash, as a signed integer of 64 bits. */
+  checksumEnd(state: number, data: number, bytes: number): bigint;
+}
+export const CHECKSUM_BYTES = 64;
 
 /** Influences that `answer` ranks at each end: it inserts one after another. */
 export const MOST_RANKED = 64;

@@ -1,7 +1,18 @@
 /** The part of the WebAssembly interface that this code needs; Node, Workers and browsers all have it. */
 import type { KernelExports } from "./kernel.ts";
 
-const NAMES = ["memory", "prepare", "sweep", "scan", "refine", "exact"];
+const NAMES = [
+  "memory",
+  "prepare",
+  "sweep",
+  "scan",
+  "refine",
+  "exact",
+  "answer",
+  "checksumBegin",
+  "checksumUpdate",
+  "checksumEnd",
+];
 
 /** An instance's exports as the host sees them: nothing is known of them. */
 interface Instance {
