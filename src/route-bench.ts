@@ -12,7 +12,7 @@ interface Settings {
 const kernel = workerKernel();
 const headers = new Headers({ "Content-Type": "application/json" });
 /** As long as an answer of twenty digits. */
-const answered = JSON.stringify({ helpful: "-".repeat(3300) });
+const answered = JSON.stringify({ helpful: "-".repeat(4570) });
 
 const beside = new Hono()
   .get("/empty", (c) => c.json({}))
