@@ -12,7 +12,7 @@ import {
   pointerSchema,
 } from "../../src/core/manifest.ts";
 import type { StepProgress } from "../command/progress.ts";
-import { describeFile } from "../index/index-files.ts";
+import { sha256OfFile } from "../index/index-files.ts";
 import type { Bucket } from "./bucket.ts";
 
 export function readManifest(folder: string): Manifest {
@@ -44,10 +44,10 @@ export async function publish(folder: string, bucket: Bucket, progress: StepProg
   const manifest = readManifest(folder);
   for (const [file, expected] of Object.entries(manifest.files)) {
     const key = fileKey(manifest.name, manifest.version, file);
-    const got = describeFile(folder, file);
-    if (got.sha256 !== expected.sha256) {
+    const sha256 = sha256OfFile(join(folder, file));
+    if (sha256 !== expected.sha256) {
       throw new Error(
-        `${join(folder, file)}: expected sha256 ${expected.sha256}, got ${got.sha256}; delete ${folder} and build again`,
+        `${join(folder, file)}: expected sha256 ${expected.sha256}, got ${sha256}; delete ${folder} and build again`,
       );
     }
     if ((await bucket.size(key)) !== expected.bytes) await bucket.putFile(key, join(folder, file), expected.sha256);

@@ -5,7 +5,6 @@ import { CHECKSUM_BYTES, type Kernel, type KernelExports } from "./kernel/kernel
 const STATE = 1024;
 const WAITING = STATE + CHECKSUM_BYTES;
 const ROOM = 32 * 1024;
-const PAGE = 65536;
 
 export class Checksum {
   readonly #kernel: KernelExports;
@@ -14,9 +13,9 @@ export class Checksum {
 
   constructor(host: Kernel) {
     this.#kernel = host.instantiate();
-    const { memory } = this.#kernel;
-    if (memory.buffer.byteLength < PAGE) memory.grow(1);
-    this.#waiting = new Uint8Array(memory.buffer, WAITING, ROOM);
+    // The module comes without a page, or with one that is its own.
+    this.#kernel.memory.grow(1);
+    this.#waiting = new Uint8Array(this.#kernel.memory.buffer, WAITING, ROOM);
     this.#kernel.checksumBegin(STATE);
   }
 
