@@ -5,9 +5,8 @@
 
 import type { Bucket, BucketBody, GetOptions } from "./bucket.ts";
 import { largeChunks } from "./chunks.ts";
-import { Checksum } from "./core/checksum.ts";
 import type { Kernel } from "./core/kernel/kernel.ts";
-import { checkListed, loadInto } from "./core/load.ts";
+import { loadInto, readChecked } from "./core/load.ts";
 import {
   FILES,
   fileKey,
@@ -155,25 +154,11 @@ export async function wholeBody(
 ): Promise<ReadableStream> {
   const key = fileKey(manifest.name, manifest.version, file);
   if (!verified.has(key)) {
-    await checkStreamed(kernel, manifest, bucketSource(bucket, manifest.name, manifest.version), file);
+    const source = bucketSource(bucket, manifest.name, manifest.version);
+    await readChecked(manifest, source, file, kernel, manifest.files[file]?.bytes ?? 0, () => {});
     verified.add(key);
   }
   return (await fileBody(bucket, key)).body;
-}
-
-async function checkStreamed(kernel: Kernel, manifest: Manifest, source: IndexSource, file: string): Promise<void> {
-  const listed = checkListed(manifest, file, manifest.files[file]?.bytes ?? 0);
-  const checksum = new Checksum(kernel);
-  let bytes = 0;
-  for await (const chunk of await source.stream(file)) {
-    bytes += chunk.length;
-    checksum.update(chunk);
-  }
-  const xxh64 = checksum.finish();
-  if (bytes !== listed.bytes || xxh64 !== listed.xxh64) {
-    const expected = `${listed.bytes} bytes of xxh64 ${listed.xxh64}`;
-    throw new CorruptIndexError(file, expected, `${bytes} bytes of xxh64 ${xxh64}`);
-  }
 }
 
 function hex(digest: ArrayBuffer): string {

@@ -13,7 +13,7 @@ export class Checksum {
 
   constructor(host: Kernel) {
     this.#kernel = host.instantiate();
-    // The module comes without a page, or with one that is its own.
+    // It comes with no memory of its own.
     this.#kernel.memory.grow(1);
     this.#waiting = new Uint8Array(this.#kernel.memory.buffer, WAITING, ROOM);
     this.#kernel.checksumBegin(STATE);
