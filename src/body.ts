@@ -13,7 +13,7 @@ export const FLOAT32_TYPE = "application/octet-stream";
 export const MAX_BODY = 4_000_000;
 
 /** Records would be read by generated code, which Workers forbid: plain maps only. */
-const packr = new Packr({ useRecords: false });
+export const packr = new Packr({ useRecords: false });
 
 export type Body = { kind: "value"; value: unknown } | { kind: "float32"; bytes: Uint8Array };
 
@@ -95,29 +95,23 @@ function quoted(error: unknown): string {
 export function prefers<Type extends string>(c: Context, types: readonly [Type, ...Type[]]): Type {
   const accept = c.req.header("Accept");
   if (accept === undefined || accept === "*/*") return types[0];
+  for (const type of types) if (type === accept) return type;
   const chosen = accepts(c, { header: "Accept", supports: [...types], default: types[0] });
   return types.find((type) => type === chosen) ?? types[0];
 }
 
 /** The answer as JSON, or as MessagePack where Accept prefers it. */
 export function answer(c: Context, value: object, headers: Record<string, string> = {}): Response {
-  return answerEither(
-    c,
-    () => JSON.stringify(value),
-    () => value,
-    headers,
-  );
+  const type = prefers(c, [JSON_TYPE, MSGPACK_TYPE]);
+  return send(type, type === MSGPACK_TYPE ? new Uint8Array(packr.pack(value)) : JSON.stringify(value), headers);
 }
 
-/** The same where the JSON is written in another way than from the value itself; only one of them is made. For a POST, whose answers no cache stores (RFC 9110, 9.3.3). */
-export function answerEither(
-  c: Context,
-  json: () => string | Uint8Array<ArrayBuffer>,
-  value: () => object,
+/** A body of that type, with these headers; with none for a POST, whose answers no cache stores (RFC 9110, 9.3.3). */
+export function send(
+  type: typeof JSON_TYPE | typeof MSGPACK_TYPE,
+  body: string | Uint8Array<ArrayBuffer>,
   headers?: Record<string, string>,
 ): Response {
-  const type = prefers(c, [JSON_TYPE, MSGPACK_TYPE]);
-  const body = type === MSGPACK_TYPE ? new Uint8Array(packr.pack(value())) : json();
   // Not c.body, which sets each header by a call into the runtime.
   return new Response(body, headers === undefined ? TYPED[type] : { headers: headersOf(type, headers) });
 }

@@ -1,30 +1,27 @@
 /** The question itself: which training examples moved the loss on this input, or on each of a batch, and which way. */
 import { type Context, Hono } from "hono";
 import type * as z from "zod";
-import { answerEither, FLOAT32_TYPE, JSON_TYPE, MAX_BODY, MSGPACK_TYPE } from "./body.ts";
-import { beginText, endText, writeAscii, writeBytes } from "./byte-text.ts";
+import { beginBytes, endBytes } from "./answer-bytes.ts";
+import { FLOAT32_TYPE, JSON_TYPE, MAX_BODY, MSGPACK_TYPE, prefers, send } from "./body.ts";
 import { bitmapOf } from "./columns.ts";
-import type { Neighbour, SearchAnswer } from "./core/search.ts";
+import type { SearchAnswer } from "./core/search.ts";
 import { answers, checked, queryParameters, requestBody, validated } from "./describe.ts";
 import { type Environment, hostOf } from "./environment.ts";
 import { isOpen, openIndex } from "./isolate.ts";
+import { json, messagePack, type Notation } from "./notation.ts";
 import type { OpenIndex } from "./open-index.ts";
 import { Problem } from "./problem.ts";
 import { gradientsOf, oneOf, type Queries, readQuestion } from "./question.ts";
-import { writeExamples } from "./row-text.ts";
-import { describeRow } from "./rows.ts";
+import { writeExamples, writeServed } from "./row-bytes.ts";
 import {
   DEFAULT_TOP_K,
   type Filter,
-  type InfluenceAnswers,
   indexParameters,
   influenceAnswers,
   influenceParameters,
   influenceRequest,
-  type Lists,
   MAX_BATCH_ROWS,
   MAX_QUERIES,
-  type NeighbourRow,
   type Row,
 } from "./schema.ts";
 import { stopwatch } from "./timing.ts";
@@ -37,8 +34,6 @@ interface Question {
   topK: number;
   filter?: Filter | undefined;
 }
-
-const encoder = new TextEncoder();
 
 const PATH = "/v1/indexes/:index/influence";
 
@@ -86,25 +81,30 @@ export const influence = new Hono<Environment>().post(PATH, async (c) => {
       );
     }
   }
-  const { name, version } = index.manifest;
-  const served = { index: { name, version }, topK };
-  const asValue = (): InfluenceAnswers => {
-    const lists = found.map((one, at) => listsOf(index, one, stored[at]));
-    return batch === undefined ? { ...served, ...lists[0] } : { ...served, answers: lists };
-  };
-  const asText = () => {
-    beginText();
-    // Neither a name nor a version has a character to escape.
-    writeAscii(`{"index":{"name":"${name}","version":"${version}"},"topK":${topK},`);
-    if (batch !== undefined) writeAscii('"answers":[');
+  const type = prefers(c, [JSON_TYPE, MSGPACK_TYPE]);
+  const to = type === JSON_TYPE ? json : messagePack;
+  beginBytes();
+  to.beginMap(batch === undefined ? 2 + entriesOf(stored[0]) : 3);
+  writeServed(to, index);
+  to.next();
+  to.name("topK");
+  to.count(topK);
+  to.next();
+  if (batch === undefined) {
+    writeLists(to, index, found[0], stored[0]);
+  } else {
+    to.name("answers");
+    to.beginList(found.length);
     for (let at = 0; at < found.length; at++) {
-      if (batch !== undefined) writeAscii(at === 0 ? "{" : "},{");
-      writeLists(index, found[at], stored[at]);
+      if (at > 0) to.next();
+      to.beginMap(entriesOf(stored[at]));
+      writeLists(to, index, found[at], stored[at]);
+      to.endMap();
     }
-    writeAscii(batch === undefined ? "}" : "}]}");
-    return endText();
-  };
-  return answerEither(c, asText, asValue, watch?.headers());
+    to.endList();
+  }
+  to.endMap();
+  return send(type, endBytes(), watch?.headers());
 });
 
 async function read(c: Context, parameters: z.infer<typeof influenceParameters>): Promise<Question> {
@@ -132,27 +132,30 @@ function asked(given: Given, parameters: z.infer<typeof influenceParameters>): Q
   return { queries: oneOf(gradient, query), batch: undefined, topK, filter };
 }
 
-function listsOf(index: OpenIndex, found: SearchAnswer, query: Row | undefined): Lists {
-  const described = (neighbours: readonly Neighbour[]): NeighbourRow[] =>
-    neighbours.map(({ row, influence }) => describeRow(index, "example", row, { influence }));
-  return {
-    ...(query === undefined ? {} : { query }),
-    helpful: described(found.helpful),
-    harmful: described(found.harmful),
-    exact: found.exact,
-    recall: found.recall,
-    survivors: found.survivors,
-    rescored: found.rescored,
-  };
-}
+/** How many entries writeLists writes. */
+const entriesOf = (query: Row | undefined) => (query === undefined ? 6 : 7);
 
-/** Writes what is between the braces of JSON.stringify(listsOf(…)), which takes longer. */
-function writeLists(index: OpenIndex, found: SearchAnswer, query: Row | undefined): void {
-  const { exact, recall, survivors, rescored } = found;
-  if (query !== undefined) writeBytes(encoder.encode(`"query":${JSON.stringify(query)},`));
-  writeAscii('"helpful":[');
-  writeExamples(index, found.helpful);
-  writeAscii('],"harmful":[');
-  writeExamples(index, found.harmful);
-  writeAscii(`],"exact":${exact},"recall":${recall},"survivors":${survivors},"rescored":${rescored}`);
+/** Writes the entries of a map that schema.ts calls Lists. */
+function writeLists(to: Notation, index: OpenIndex, found: SearchAnswer, query: Row | undefined): void {
+  if (query !== undefined) {
+    to.entries({ query });
+    to.next();
+  }
+  to.name("helpful");
+  writeExamples(to, index, found.helpful);
+  to.next();
+  to.name("harmful");
+  writeExamples(to, index, found.harmful);
+  to.next();
+  to.name("exact");
+  to.flag(found.exact);
+  to.next();
+  to.name("recall");
+  to.number(found.recall);
+  to.next();
+  to.name("survivors");
+  to.count(found.survivors);
+  to.next();
+  to.name("rescored");
+  to.count(found.rescored);
 }

@@ -181,7 +181,6 @@ const listsSchema = z
     rescored: z.int().meta({ description: "Rows read in full precision." }),
   })
   .meta({ ref: "Lists" });
-export type Lists = z.infer<typeof listsSchema>;
 
 const influenceAnswer = listsSchema.extend({ index: servedIndex, topK: z.int() }).meta({ ref: "InfluenceAnswer" });
 export type InfluenceAnswer = z.infer<typeof influenceAnswer>;
@@ -193,7 +192,6 @@ const batchAnswer = z
   })
   .meta({ ref: "BatchAnswer" });
 export const influenceAnswers = z.union([influenceAnswer, batchAnswer]);
-export type InfluenceAnswers = z.infer<typeof influenceAnswers>;
 
 const groupSchema = z
   .object({

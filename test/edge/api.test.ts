@@ -180,20 +180,38 @@ describe("influence", () => {
     expect(await three.json()).toMatchObject({ topK: 3, ...bruteForce("digits", gradient, 3) });
   });
 
-  test("JSON is written as JSON.stringify writes what MessagePack says, alone and in a batch, the second time too", async () => {
+  test("JSON is as JSON.stringify writes it, and MessagePack says the same, alone and in a batch, the second time too", async () => {
     for (const index of ["digits", "words"] as const) {
-      const [first, second] = [queryOf(index, 0), queryOf(index, 1)].map((gradient) => [...gradient]);
+      const gradients = Array.from({ length: 20 }, (_, row) => [...queryOf(index, row % 5)]);
       for (const body of [
-        { gradient: first },
-        { gradients: [first, second], topK: 3 },
-        { gradient: second, topK: 40 },
+        { gradient: gradients[0] },
+        { gradients: gradients.slice(0, 2), topK: 3 },
+        { gradients, topK: 1 },
+        { gradient: gradients[1], topK: 40 },
       ]) {
-        const headers = { "Content-Type": "application/json", Accept: "application/msgpack" };
-        const init = { method: "POST", headers, body: JSON.stringify(body) };
-        const packed = msgpack.unpack(await (await ask(`/v1/indexes/${index}/influence`, init)).bytes());
         for (let time = 0; time < 2; time++) {
-          expect(await (await askInfluence(index, body)).text()).toBe(JSON.stringify(packed));
+          const text = await (await askInfluence(index, body)).text();
+          const answer = JSON.parse(text);
+          expect(text).toBe(JSON.stringify(answer));
+          const headers = { "Content-Type": "application/json", Accept: "application/msgpack" };
+          const init = { method: "POST", headers, body: JSON.stringify(body) };
+          const packed = msgpack.unpack(await (await ask(`/v1/indexes/${index}/influence`, init)).bytes());
+          expect(JSON.stringify(packed)).toBe(text);
         }
+      }
+    }
+  });
+
+  test("names examples as they are described alone", async () => {
+    for (const index of ["digits", "words"] as const) {
+      const answer = await (await askInfluence(index, { gradient: [...queryOf(index, 1)], topK: 3 })).json<{
+        helpful: { id: string; influence: number }[];
+        harmful: { id: string; influence: number }[];
+      }>();
+      for (const { influence, ...example } of [...answer.helpful, ...answer.harmful]) {
+        expect(influence).toEqual(expect.any(Number));
+        const alone = await ask(`/v1/indexes/${index}/examples/${encodeURIComponent(example.id)}`);
+        expect(await alone.json()).toEqual(example);
       }
     }
   });
