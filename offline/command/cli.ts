@@ -12,7 +12,8 @@ import { DEVICES, type Device } from "../gradients/session.ts";
 import { workerFromEnvironment } from "../gradients/worker.ts";
 import { queryFolder, type Row } from "../serve/query.ts";
 import { addServe } from "../serve/serve-command.ts";
-import { type Bucket, openLocalBucket, openS3Bucket, s3SettingsFromEnvironment } from "../store/bucket.ts";
+import type { Bucket } from "../store/bucket.ts";
+import { openLocalBucket } from "../store/local-bucket.ts";
 import { byteCount, positiveInteger } from "./arguments.ts";
 import { configSchema, readConfig } from "./config.ts";
 import { fittedTo } from "./fitted.ts";
@@ -58,11 +59,14 @@ function runOf(configPath: string, options: RunOptions, worker: Worker = { index
   };
 }
 
+async function openR2(): Promise<Bucket> {
+  // Imported here: its client takes a while to load, which other commands need not wait for.
+  const { openS3Bucket, s3SettingsFromEnvironment } = await import("../store/s3-bucket.ts");
+  return openS3Bucket(s3SettingsFromEnvironment(process.env));
+}
+
 async function publishTo(to: string, persistTo: string | undefined, run: Run, index: string): Promise<void> {
-  const bucket: Bucket =
-    to === "r2"
-      ? openS3Bucket(s3SettingsFromEnvironment(process.env))
-      : await openLocalBucket("wrangler.toml", persistTo);
+  const bucket = to === "r2" ? await openR2() : await openLocalBucket("wrangler.toml", persistTo);
   try {
     await publishStep(run, index, bucket);
   } finally {

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { manifestSchema } from "../../src/core/manifest.ts";
-import { openLocalBucket } from "../store/bucket.ts";
+import { openLocalBucket } from "../store/local-bucket.ts";
 import { readManifest } from "../store/publish.ts";
 import { type Config, readConfig } from "./config.ts";
 import { buildToIndex, publishStep } from "./pipeline.ts";
@@ -119,7 +119,7 @@ export async function startWorker(persistTo?: string): Promise<{ address: string
   if (persistTo !== undefined) options.push("--persist-to", persistTo);
   const worker = spawn(process.execPath, [wrangler, "dev", ...options], {
     stdio: ["ignore", "inherit", "inherit"],
-    env: { ...process.env, WRANGLER_SEND_METRICS: "false" },
+    env: { ...process.env, WRANGLER_SEND_METRICS: "false", CLOUDFLARE_CF_FETCH_ENABLED: "false" },
   });
   const address = `http://127.0.0.1:${port}`;
   await untilAnswered(`${address}/healthz`, worker);

@@ -12,7 +12,6 @@ import {
   pointerSchema,
 } from "../../src/core/manifest.ts";
 import type { StepProgress } from "../command/progress.ts";
-import { sha256OfFile } from "../index/index-files.ts";
 import type { Bucket } from "./bucket.ts";
 
 export function readManifest(folder: string): Manifest {
@@ -26,37 +25,45 @@ function pointerTo(folder: string, manifest: Manifest): Pointer {
   return { version: manifest.version, manifestSha256 };
 }
 
+const parsed = (bytes: Uint8Array | null): unknown => bytes && JSON.parse(new TextDecoder().decode(bytes));
+
 /** True when the bucket's pointer already names this index's version. */
 export async function isPublished(folder: string, bucket: Bucket): Promise<boolean> {
   const manifest = readManifest(folder);
-  const bytes = await bucket.get(pointerKey(manifest.name));
-  if (bytes === null) return false;
-  const pointer = pointerSchema.safeParse(JSON.parse(new TextDecoder().decode(bytes)));
+  const pointer = pointerSchema.safeParse(parsed(await bucket.get(pointerKey(manifest.name))));
   return pointer.success && pointer.data.manifestSha256 === pointerTo(folder, manifest).manifestSha256;
 }
 
+/** Keys of the files of the version that is published now, by their sha256; none where there is none of this format. */
+async function publishedFiles(name: string, bucket: Bucket): Promise<Map<string, string>> {
+  const pointer = pointerSchema.safeParse(parsed(await bucket.get(pointerKey(name))));
+  if (!pointer.success) return new Map();
+  const { version } = pointer.data;
+  const manifest = manifestSchema.safeParse(parsed(await bucket.get(fileKey(name, version, FILES.manifest))));
+  if (!manifest.success) return new Map();
+  const { files } = manifest.data;
+  return new Map(Object.entries(files).map(([file, { sha256 }]) => [sha256, fileKey(name, version, file)]));
+}
+
 /**
- * Uploads what is not there yet. Each file is checked against the manifest first; a version's prefix is named by its
- * contents, so what is there from an interrupted upload is the same bytes.
+ * Uploads what is not there yet, each file checked against the manifest as it goes; what the published version has too is copied
+ * within the bucket. A version's prefix is named by its contents, so what is there from an interrupted upload is the same bytes.
  * Throws an Error that names a file changed since the index was built; the pointer then still names the version before.
  */
 export async function publish(folder: string, bucket: Bucket, progress: StepProgress): Promise<Manifest> {
   const manifest = readManifest(folder);
-  for (const [file, expected] of Object.entries(manifest.files)) {
-    const key = fileKey(manifest.name, manifest.version, file);
-    const sha256 = sha256OfFile(join(folder, file));
-    if (sha256 !== expected.sha256) {
-      throw new Error(
-        `${join(folder, file)}: expected sha256 ${expected.sha256}, got ${sha256}; delete ${folder} and build again`,
-      );
+  const { name, version } = manifest;
+  const published = await publishedFiles(name, bucket);
+  for (const [file, { bytes, sha256 }] of Object.entries(manifest.files)) {
+    const key = fileKey(name, version, file);
+    const same = published.get(sha256);
+    if ((await bucket.size(key)) === bytes || (same !== undefined && (await bucket.copy(same, key)))) {
+      progress.advance(bytes / 1e6);
+    } else {
+      await bucket.putFile(key, { path: join(folder, file), bytes, sha256 }, (some) => progress.advance(some / 1e6));
     }
-    if ((await bucket.size(key)) !== expected.bytes) await bucket.putFile(key, join(folder, file), expected.sha256);
-    progress.advance(expected.bytes / 1e6);
   }
-  await bucket.put(
-    fileKey(manifest.name, manifest.version, FILES.manifest),
-    readFileSync(join(folder, FILES.manifest)),
-  );
-  await bucket.put(pointerKey(manifest.name), new TextEncoder().encode(JSON.stringify(pointerTo(folder, manifest))));
+  await bucket.put(fileKey(name, version, FILES.manifest), readFileSync(join(folder, FILES.manifest)));
+  await bucket.put(pointerKey(name), new TextEncoder().encode(JSON.stringify(pointerTo(folder, manifest))));
   return manifest;
 }

@@ -7,6 +7,7 @@ import { buildToIndex } from "../../offline/command/pipeline.ts";
 import { progressTo } from "../../offline/command/progress.ts";
 import { ALONE, type Run } from "../../offline/command/run.ts";
 import type { Bucket } from "../../offline/store/bucket.ts";
+import { checkedFile } from "../../offline/store/checked-file.ts";
 import { publish } from "../../offline/store/publish.ts";
 import { configFile, smallConfig } from "./demonstration.ts";
 
@@ -19,7 +20,11 @@ function openBucket(): Bucket & { names: string[] } {
     get: async () => null,
     size: async () => null,
     put: async (key) => void names.push(key),
-    putFile: async (key) => void names.push(key),
+    putFile: async (key, file, advance) => {
+      for await (const _ of checkedFile(file, advance));
+      names.push(key);
+    },
+    copy: async () => false,
     close: async () => {},
   };
 }

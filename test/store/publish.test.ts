@@ -1,0 +1,239 @@
+/** Publishing, to both kinds of bucket: local R2, which a Worker writes, and a server that speaks S3. */
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import S3rver from "s3rver";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Bucket, ListedFile } from "../../offline/store/bucket.ts";
+import { openLocalBucket } from "../../offline/store/local-bucket.ts";
+import { isPublished, publish, readManifest } from "../../offline/store/publish.ts";
+import { openS3Bucket, type S3Settings, s3SettingsFromEnvironment } from "../../offline/store/s3-bucket.ts";
+import { FILES, fileKey, type Manifest, pointerKey } from "../../src/core/manifest.ts";
+import { syntheticObjects } from "../synthetic.ts";
+
+const newFolder = () => mkdtempSync(path.join(tmpdir(), "publish-"));
+const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+
+/** Every call of a bucket that writes, in order. */
+function watched(bucket: Bucket): Bucket & { written: string[] } {
+  const written: string[] = [];
+  return {
+    ...bucket,
+    written,
+    put: (key, bytes) => {
+      written.push(`put ${path.posix.basename(key)}`);
+      return bucket.put(key, bytes);
+    },
+    putFile: (key, file, advance) => {
+      written.push(`upload ${path.posix.basename(key)}`);
+      return bucket.putFile(key, file, advance);
+    },
+    copy: async (from, to) => {
+      const copied = await bucket.copy(from, to);
+      if (copied) written.push(`copy ${path.posix.basename(to)}`);
+      return copied;
+    },
+  };
+}
+
+/** An index of 60 rows in a folder, as a build leaves it. */
+async function builtIndex(name: string): Promise<string> {
+  const folder = newFolder();
+  for (const [key, bytes] of await syntheticObjects({ name, seed: 1, n: 60, queries: 5, images: true })) {
+    if (key !== pointerKey(name)) writeFileSync(path.join(folder, path.posix.basename(key)), bytes);
+  }
+  return folder;
+}
+
+/** A file and what a manifest would list of it. */
+function listed(bytes: Uint8Array): ListedFile {
+  const file = path.join(newFolder(), "rows.f32");
+  writeFileSync(file, bytes);
+  return { path: file, bytes: bytes.length, sha256: sha256(bytes) };
+}
+
+const counted = () => {
+  const counts: number[] = [];
+  return {
+    counts,
+    sum: () => counts.reduce((all, some) => all + some, 0),
+    advance: (some: number) => void counts.push(some),
+  };
+};
+const silent = { advance: () => {}, done: () => {} };
+
+const folder = newFolder();
+let server: S3rver;
+let settings: S3Settings;
+const buckets: Record<string, Bucket> = {};
+
+beforeAll(async () => {
+  const directory = path.join(folder, "s3");
+  mkdirSync(directory);
+  server = new S3rver({ port: 0, silent: true, directory, configureBuckets: [{ name: "indexes", configs: [] }] });
+  const { port } = await server.run();
+  settings = {
+    endpoint: `http://localhost:${port}`,
+    bucket: "indexes",
+    accessKeyId: "S3RVER",
+    secretAccessKey: "S3RVER",
+  };
+  buckets.S3 = openS3Bucket(settings);
+  buckets["local R2"] = await openLocalBucket("wrangler.toml", path.join(folder, "state"));
+});
+afterAll(async () => {
+  for (const bucket of Object.values(buckets)) await bucket.close();
+  await server.close();
+});
+
+describe.each(["S3", "local R2"])("to %s", (kind) => {
+  test("what is not there is null, and a copy of it is none", async () => {
+    const bucket = buckets[kind]!;
+    expect([await bucket.size("none/such"), await bucket.get("none/such")]).toEqual([null, null]);
+    expect(await bucket.copy("none/such", "none/either")).toBe(false);
+    expect(await bucket.size("none/either")).toBeNull();
+  });
+
+  test("bytes, a file of none, a small one and one of several parts come back as they were, under any key", async () => {
+    const bucket = buckets[kind]!;
+    await bucket.put("any/key of ours, 100 %", Uint8Array.of(1, 2, 3));
+    expect(await bucket.get("any/key of ours, 100 %")).toEqual(Uint8Array.of(1, 2, 3));
+    for (const length of [0, 1, 1_000_000, 3 * 1024 * 1024, 17_000_001]) {
+      const bytes = randomBytes(length);
+      const { sum, advance } = counted();
+      await bucket.putFile(`files/${length}`, listed(bytes), advance);
+      expect(sum()).toBe(length);
+      expect(await bucket.size(`files/${length}`)).toBe(length);
+      expect(sha256((await bucket.get(`files/${length}`))!)).toBe(sha256(bytes));
+      expect(await bucket.copy(`files/${length}`, `copies/${length}`)).toBe(true);
+      expect(sha256((await bucket.get(`copies/${length}`))!)).toBe(sha256(bytes));
+    }
+  });
+
+  test("a file that is not what is listed is refused by its name, and leaves no object", async () => {
+    const bucket = buckets[kind]!;
+    for (const length of [10, 1_000_000, 17_000_001]) {
+      const file = listed(randomBytes(length));
+      for (const [what, altered] of Object.entries({
+        other: { ...file, sha256: sha256(Uint8Array.of()) },
+        shorter: { ...file, bytes: length + 1 },
+        longer: { ...file, bytes: length - 1 },
+        missing: { ...file, path: `${file.path}.gone` },
+      })) {
+        const key = `refused/${what}-${length}`;
+        await expect(bucket.putFile(key, altered, () => {})).rejects.toThrow(file.path);
+        expect(await bucket.size(key)).toBeNull();
+      }
+    }
+  });
+
+  test("an index is there whole, its pointer last; the second time nothing is written but what names it", async () => {
+    const bucket = watched(buckets[kind]!);
+    const index = await builtIndex("whole");
+    const { version, files } = readManifest(index);
+    expect(await isPublished(index, bucket)).toBe(false);
+    const { sum, advance } = counted();
+    await publish(index, bucket, { ...silent, advance });
+    expect(bucket.written).toEqual([
+      ...Object.keys(files).map((file) => `upload ${file}`),
+      `put ${FILES.manifest}`,
+      `put ${path.posix.basename(pointerKey("whole"))}`,
+    ]);
+    expect(sum()).toBeCloseTo(Object.values(files).reduce((all, { bytes }) => all + bytes, 0) / 1e6, 9);
+    for (const file of [...Object.keys(files), FILES.manifest]) {
+      const there = await bucket.get(fileKey("whole", version, file));
+      expect(Buffer.from(there!).equals(readFileSync(path.join(index, file)))).toBe(true);
+    }
+    expect(await isPublished(index, bucket)).toBe(true);
+    bucket.written.length = 0;
+    await publish(index, bucket, silent);
+    expect(bucket.written.map((call) => call.split(" ")[0])).toEqual(["put", "put"]);
+  });
+
+  test("a version that shares files with the one before copies them within the bucket", async () => {
+    const bucket = watched(buckets[kind]!);
+    const index = await builtIndex("shared");
+    const first = await publish(index, bucket, silent);
+    // The same index under another title and version, with other texts of its examples.
+    const examples = Buffer.concat([readFileSync(path.join(index, FILES.examples)), Buffer.of(0xc0)]);
+    writeFileSync(path.join(index, FILES.examples), examples);
+    const second: Manifest = {
+      ...first,
+      version: "0123456789abcdef",
+      title: "Other texts",
+      files: {
+        ...first.files,
+        [FILES.examples]: { ...first.files[FILES.examples]!, bytes: examples.length, sha256: sha256(examples) },
+      },
+    };
+    writeFileSync(path.join(index, FILES.manifest), JSON.stringify(second));
+    bucket.written.length = 0;
+    await publish(index, bucket, silent);
+    expect(bucket.written.slice(0, -2)).toEqual(
+      Object.keys(second.files).map((file) => `${file === FILES.examples ? "upload" : "copy"} ${file}`),
+    );
+    for (const [file, { sha256: expected }] of Object.entries(second.files)) {
+      expect(sha256((await bucket.get(fileKey("shared", second.version, file)))!)).toBe(expected);
+    }
+    expect(await isPublished(index, bucket)).toBe(true);
+  });
+
+  test("an upload that stops goes on where it was, and until then the version before is published", async () => {
+    const bucket = watched(buckets[kind]!);
+    const index = await builtIndex("stopped");
+    const files = Object.keys(readManifest(index).files);
+    const rows = path.join(index, FILES.rows);
+    const bytes = readFileSync(rows);
+    writeFileSync(
+      rows,
+      bytes.map((byte, at) => (at === 100 ? byte ^ 1 : byte)),
+    );
+    await expect(publish(index, bucket, silent)).rejects.toThrow(rows);
+    expect(await isPublished(index, bucket)).toBe(false);
+    writeFileSync(rows, bytes);
+    bucket.written.length = 0;
+    await publish(index, bucket, silent);
+    const left = files.slice(files.indexOf(FILES.rows));
+    expect(bucket.written.slice(0, -2)).toEqual(left.map((file) => `upload ${file}`));
+    expect(await isPublished(index, bucket)).toBe(true);
+  });
+});
+
+describe("what cannot be published over S3 says what to do:", () => {
+  const asked = (changed: Partial<S3Settings>) => openS3Bucket({ ...settings, ...changed });
+
+  test("an unknown key", async () => {
+    const asking = asked({ accessKeyId: "nobody" }).get(pointerKey("digits"));
+    await expect(asking).rejects.toThrow(/indexes\/.*InvalidAccessKeyId.*; set R2_ACCESS_KEY_ID/);
+  });
+
+  test("an unknown bucket", async () => {
+    const file = listed(randomBytes(100));
+    const sending = asked({ bucket: "elsewhere" }).putFile("indexes/digits", file, () => {});
+    await expect(sending).rejects.toThrow(/elsewhere.*NoSuchBucket.*; make it with `npx wrangler r2 bucket create`/);
+  });
+
+  test("an address where nothing answers", async () => {
+    const asking = asked({ endpoint: "http://localhost:1" }).size("indexes/digits");
+    await expect(asking).rejects.toThrow(/http:\/\/localhost:1\/indexes.*ECONNREFUSED.*; run it again/);
+  });
+
+  test("variables that are missing, or no address", () => {
+    const given = {
+      R2_ENDPOINT: "https://r2.example",
+      R2_BUCKET: "b",
+      R2_ACCESS_KEY_ID: "k",
+      R2_SECRET_ACCESS_KEY: "s",
+    };
+    expect(s3SettingsFromEnvironment(given)).toEqual({
+      endpoint: "https://r2.example",
+      bucket: "b",
+      accessKeyId: "k",
+      secretAccessKey: "s",
+    });
+    const { R2_BUCKET: _, R2_ACCESS_KEY_ID: __, ...some } = given;
+    expect(() => s3SettingsFromEnvironment(some)).toThrow(/R2_BUCKET, R2_ACCESS_KEY_ID; set them/);
+    expect(() => s3SettingsFromEnvironment({ ...given, R2_ENDPOINT: "r2.example" })).toThrow(/R2_ENDPOINT: expected/);
+  });
+});
