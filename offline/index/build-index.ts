@@ -14,13 +14,15 @@ import { openBlockProduct, type ProductDevice } from "../hessian/matrix.ts";
 import { writeImages } from "./image-files.ts";
 import { bytesOf, describeFile, openWriter, rowChecksums } from "./index-files.ts";
 import { indexRows } from "./index-rows.ts";
-import { openMeasures } from "./measures.ts";
+import { type Measures, openMeasures } from "./measures.ts";
 import { writeMetadata } from "./metadata-files.ts";
 import { designMixing } from "./mixing.ts";
 import { openTypical } from "./typical.ts";
 
 /** Rows preconditioned at once. */
 const BLOCK_ROWS = 2000;
+/** Each row is preconditioned, then read three times for its planes. */
+const PASSES = 4;
 
 /** What the manifest says of the index beside what the files show. */
 export type Description = Pick<Manifest, "name" | "title" | "compressor" | "dampingRule" | "loss" | "fidelity"> & {
@@ -49,6 +51,13 @@ async function writeQueries(folder: string, { dataset, shards }: SplitRows, dime
   await writeImages(join(folder, FILES.queryImages), dataset, measures);
   measures.remove();
   return { n: measures.n, columns };
+}
+
+/** Writes what is known of the examples, and their pictures. Returns the names of the columns. */
+async function describeExamples(folder: string, dataset: Dataset, measures: Measures): Promise<string[]> {
+  const columns = await writeMetadata(join(folder, FILES.examples), dataset, measures, true);
+  await writeImages(join(folder, FILES.exampleImages), dataset, measures);
+  return columns;
 }
 
 /** Writes all files of an index version into `folder`; the manifest comes last. */
@@ -88,7 +97,7 @@ export async function buildIndex(
         }
         measures.add(block, row, -inner);
       }
-      progress.advance(block.rows);
+      progress.advance(block.rows / PASSES);
     }
   } finally {
     await product.release();
@@ -98,9 +107,19 @@ export async function buildIndex(
   const queryMeanSquare = sumOfSquares.map((sum) => sum / n);
   const widths = fitted.layers.map(({ r }) => r);
   const mix = (exponents: Int16Array) => designMixing(typical.rows(), { R: dimension, exponents, layers: widths, n });
-  const mixing = await indexRows(folder, { n, R: dimension, queryMeanSquare, seed: compiled.seed, mix });
-  const examples = await writeMetadata(join(folder, FILES.examples), train.dataset, measures, true);
-  await writeImages(join(folder, FILES.exampleImages), train.dataset, measures);
+  let advanced = 0;
+  const onProgress = (done: number, total: number) => {
+    progress.advance(((done - advanced) / total) * n * (1 - 1 / PASSES));
+    advanced = done;
+  };
+  // Pictures are encoded on other threads meanwhile. Neither is left at work where the other fails.
+  const [indexed, metadata] = await Promise.allSettled([
+    indexRows(folder, { n, R: dimension, queryMeanSquare, seed: compiled.seed, mix, onProgress }),
+    describeExamples(folder, train.dataset, measures),
+  ]);
+  if (indexed.status === "rejected") throw indexed.reason;
+  if (metadata.status === "rejected") throw metadata.reason;
+  const [mixing, examples] = [indexed.value, metadata.value];
   measures.remove();
   const stored = queries ? await writeQueries(folder, queries, dimension) : { n: 0, columns: [] };
   writeFileSync(join(folder, FILES.mask), encodeMask(compiled.mask));

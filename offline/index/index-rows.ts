@@ -1,6 +1,7 @@
 /** From preconditioned rows to a searchable index: basis.bin, mixing.bin where it pays, coarse.bin, fine.bin, long.f32 and rows.crc32 beside rows.f32. */
 import { closeSync, fstatSync, openSync, readSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { crc32 } from "node:zlib";
 import { type Basis, balance, drawBasis, encodeBasis, rotate } from "../../src/core/basis.ts";
 import { FILES, type MixingShape } from "../../src/core/manifest.ts";
@@ -27,7 +28,7 @@ export interface IndexRowsSettings {
 /**
  * Reads rows.f32 of `folder` three times, in parts, and writes basis.bin, coarse.bin, fine.bin, long.f32 and rows.crc32 beside it: the same
  * bytes for the same rows and settings on every platform. Holds some 16 MB, and eight bytes a row to order them. Returns how it is
- * mixed, for the manifest.
+ * mixed, for the manifest. Other work of this process gets its turn between a few rows and the next.
  * Throws RangeError for shapes that disagree or a value that is not finite, naming the row.
  */
 export async function indexRows(folder: string, settings: IndexRowsSettings): Promise<MixingShape | null> {
@@ -50,6 +51,7 @@ export async function indexRows(folder: string, settings: IndexRowsSettings): Pr
         const crc = (_: unknown, index: number) => crc32(bytes.subarray(4 * R * index, 4 * R * (index + 1)));
         checksums.write(bytesOf(Uint32Array.from({ length: count }, crc)));
         onProgress?.(first + count, 3 * n);
+        await setImmediate();
       }
     } finally {
       checksums.close();
@@ -68,6 +70,7 @@ export async function indexRows(folder: string, settings: IndexRowsSettings): Pr
         for (let row = 0; row < mixed.length / R; row++) {
           keys.set(first + at + row, lengthOf(mixed.subarray(R * row, R * (row + 1))));
         }
+        await setImmediate();
       }
       onProgress?.(n + first + count, 3 * n);
     }
@@ -158,6 +161,7 @@ async function writePlanes(
         planes.add(x);
       }
       onRow(first + count);
+      await setImmediate();
     }
     planes.setOrder(order);
   } finally {

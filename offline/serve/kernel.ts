@@ -2,14 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { Kernel } from "../../src/core/kernel/kernel.ts";
 import { kernelExports } from "../../src/core/kernel/web-assembly.ts";
-
-/** What this file uses of WebAssembly, which Node has and @types/node does not declare. */
-type CompiledModule = object;
-const assembly: {
-  Module: new (bytes: Uint8Array) => CompiledModule;
-  Instance: new (module: CompiledModule) => { readonly exports: object };
-  validate(bytes: Uint8Array): boolean;
-} = Reflect.get(globalThis, "WebAssembly");
+import { assembly, type CompiledModule } from "../index/web-assembly.ts";
 
 const FOLDER = new URL("../../src/core/kernel/", import.meta.url);
 

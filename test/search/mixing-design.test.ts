@@ -2,7 +2,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { designMixing, type MixingDesign } from "../../offline/index/mixing.ts";
-import { rowProducts } from "../../offline/index/row-products.ts";
 import { openTypical, type Typical } from "../../offline/index/typical.ts";
 import { balance, DROPPED } from "../../src/core/basis.ts";
 import { columnBytes, LOSS } from "../../src/core/mixing.ts";
@@ -206,25 +205,6 @@ test("nothing is designed where it would not pay, or where the sample is too sma
   expect(designOf(correlated(narrow), narrow)).toBeNull();
   const zeros = { gradients: new Float32Array(128 * 300), rows: new Float32Array(128 * 300) };
   expect(designOf(zeros, { R: 128, m: 300, layers: [128] })).toBeNull();
-});
-
-test("products of rows are those of the definition, at every size", () => {
-  fc.assert(
-    fc.property(fc.nat(9), fc.nat(9), fc.integer({ min: 1, max: 1100 }), fc.nat(), (a, b, k, seed) => {
-      const { below } = random(seed, "products");
-      const integers = (length: number) => Float64Array.from({ length }, () => below(2001) - 1000);
-      const left = integers(a * k);
-      const right = integers(b * k);
-      const expected = Array.from({ length: a * b }, (_, at) => {
-        const i = Math.floor(at / b) * k;
-        const j = (at % b) * k;
-        return dot(left.subarray(i, i + k), right.subarray(j, j + k));
-      });
-      expect([...rowProducts(left, right, k)]).toEqual(expected);
-      expect(rowProducts(left, left, k, true)).toEqual(rowProducts(left, left, k));
-    }),
-    { numRuns: 50 },
-  );
 });
 
 test("a sample is half as many as there is room for, evenly, of every 2^k-th row offered with the smallest k that fits", () => {
