@@ -12,8 +12,8 @@ import { DEVICES, type Device } from "../gradients/session.ts";
 import { workerFromEnvironment } from "../gradients/worker.ts";
 import { queryFolder, type Row } from "../serve/query.ts";
 import { addServe } from "../serve/serve-command.ts";
-import type { Bucket } from "../store/bucket.ts";
-import { openLocalBucket } from "../store/local-bucket.ts";
+import { type BucketOptions, onBucket, withBucketOptions } from "../store/open-bucket.ts";
+import { addPrune } from "../store/prune-command.ts";
 import { byteCount, positiveInteger } from "./arguments.ts";
 import { configSchema, readConfig } from "./config.ts";
 import { fittedTo } from "./fitted.ts";
@@ -31,9 +31,7 @@ interface RunOptions {
   onNan: "fail" | "skip";
 }
 
-interface PublishOptions extends RunOptions {
-  to?: string;
-  persistTo?: string;
+interface PublishOptions extends RunOptions, BucketOptions {
   /** Bytes that the index may hold when it is searched. */
   memory?: number;
 }
@@ -57,21 +55,6 @@ function runOf(configPath: string, options: RunOptions, worker: Worker = { index
     onNan: options.onNan,
     worker,
   };
-}
-
-async function openR2(): Promise<Bucket> {
-  // Imported here: its client takes a while to load, which other commands need not wait for.
-  const { openS3Bucket, s3SettingsFromEnvironment } = await import("../store/s3-bucket.ts");
-  return openS3Bucket(s3SettingsFromEnvironment(process.env));
-}
-
-async function publishTo(to: string, persistTo: string | undefined, run: Run, index: string): Promise<void> {
-  const bucket = to === "r2" ? await openR2() : await openLocalBucket("wrangler.toml", persistTo);
-  try {
-    await publishStep(run, index, bucket);
-  } finally {
-    await bucket.close();
-  }
 }
 
 const program = new Command("influence")
@@ -105,24 +88,18 @@ function stepAction(work: (run: Run, options: PublishOptions) => Promise<Record<
   };
 }
 
-const bucketOption = () =>
-  new Option("--to <bucket>", "local: the R2 that `wrangler dev` serves from; r2: Cloudflare's")
-    .choices(["local", "r2"])
-    .default("local");
-
-const persistOption = () =>
-  new Option("--persist-to <folder>", "where local R2 keeps its state (default: .wrangler/state, as `wrangler dev`)");
-
-const publishing = stepAction(async (run, { to = "local", persistTo, memory }) => {
+const publishing = stepAction(async (run, { memory, ...bucketOptions }) => {
   const index = await buildToIndex(memory === undefined ? run : await fittedTo(run, memory));
-  await publishTo(to, persistTo, run, index);
+  await onBucket(bucketOptions, (bucket) => publishStep(run, index, bucket));
   return { index };
 });
-stepCommand("build", "every step in order, and publish the index")
-  .option("--memory <size>", "such as 64MB: choose R so that the index is searched within it", byteCount)
-  .addOption(bucketOption())
-  .addOption(persistOption())
-  .action(publishing);
+withBucketOptions(
+  stepCommand("build", "every step in order, and publish the index").option(
+    "--memory <size>",
+    "such as 64MB: choose R so that the index is searched within it",
+    byteCount,
+  ),
+).action(publishing);
 
 stepCommand("compile", "differentiate the model and choose the kept coordinates").action(
   stepAction(async (run) => ({ graph: (await compileStep(run)).graph })),
@@ -157,10 +134,9 @@ stepCommand("index", "precondition every training vector and write the index").a
   stepAction(async (run) => ({ index: await buildToIndex(run) })),
 );
 
-stepCommand("publish", "upload the index; what is missing is built first")
-  .addOption(bucketOption())
-  .addOption(persistOption())
-  .action(publishing);
+withBucketOptions(stepCommand("publish", "upload the index; what is missing is built first")).action(publishing);
+
+addPrune(program);
 
 program
   .command("inspect")

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { manifestSchema } from "../../src/core/manifest.ts";
-import { openLocalBucket } from "../store/local-bucket.ts";
+import { onBucket } from "../store/open-bucket.ts";
 import { readManifest } from "../store/publish.ts";
 import { type Config, readConfig } from "./config.ts";
 import { buildToIndex, publishStep } from "./pipeline.ts";
@@ -24,14 +24,7 @@ export interface Demonstration {
   worker: ChildProcess;
 }
 
-async function publish(run: Run, index: string): Promise<void> {
-  const bucket = await openLocalBucket("wrangler.toml");
-  try {
-    await publishStep(run, index, bucket);
-  } finally {
-    await bucket.close();
-  }
-}
+const publish = (run: Run, index: string) => onBucket({ to: "local" }, (bucket) => publishStep(run, index, bucket));
 
 /** The version that a Worker serves, or null. */
 async function servedVersion(address: string, name: string): Promise<string | null> {

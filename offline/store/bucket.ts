@@ -7,6 +7,13 @@ export interface ListedFile {
   sha256: string;
 }
 
+/** What a listing tells of an object. */
+export interface ListedObject {
+  key: string;
+  bytes: number;
+  uploaded: Date;
+}
+
 export interface Bucket {
   /** What a person calls it. */
   name: string;
@@ -21,5 +28,8 @@ export interface Bucket {
   putFile(key: string, file: ListedFile, advance: (bytes: number) => void): Promise<void>;
   /** Copies an object within the bucket, unless there is none under `from` or it is too large for that: false then. */
   copy(from: string, to: string): Promise<boolean>;
+  /** Every object whose key begins so. */
+  list(prefix: string): Promise<ListedObject[]>;
+  delete(key: string): Promise<void>;
   close(): Promise<void>;
 }

@@ -5,9 +5,25 @@ interface R2 {
   head(key: string): Promise<{ size: number } | null>;
   get(key: string): Promise<{ body: ReadableStream } | null>;
   put(key: string, body: ReadableStream | null): Promise<unknown>;
+  delete(key: string): Promise<void>;
+  list(options: { prefix: string; cursor?: string | undefined }): Promise<{
+    objects: { key: string; size: number; uploaded: Date }[];
+    cursor?: string;
+  }>;
 }
 
 const missing = () => new Response(null, { status: 404 });
+
+async function listed(bucket: R2, prefix: string) {
+  const objects = [];
+  let cursor: string | undefined;
+  do {
+    const page = await bucket.list({ prefix, cursor });
+    objects.push(...page.objects.map(({ key, size, uploaded }) => ({ key, bytes: size, uploaded })));
+    cursor = page.cursor;
+  } while (cursor !== undefined);
+  return objects;
+}
 
 async function answer(request: Request, bucket: R2): Promise<Response> {
   const { pathname, searchParams } = new URL(request.url);
@@ -19,6 +35,12 @@ async function answer(request: Request, bucket: R2): Promise<Response> {
     await bucket.put(key, source.body);
     return new Response(null, { status: 204 });
   }
+  if (request.method === "DELETE") {
+    await bucket.delete(key);
+    return new Response(null, { status: 204 });
+  }
+  const prefix = searchParams.get("prefix");
+  if (prefix !== null) return Response.json(await listed(bucket, prefix));
   if (searchParams.has("size")) {
     const object = await bucket.head(key);
     return object === null ? missing() : Response.json(object.size);

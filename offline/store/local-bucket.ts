@@ -3,8 +3,11 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import * as z from "zod";
 import type { Bucket } from "./bucket.ts";
 import { sendChecked } from "./checked-file.ts";
+
+const listing = z.array(z.object({ key: z.string(), bytes: z.number(), uploaded: z.coerce.date() }));
 
 const WORKER = fileURLToPath(new URL("local-bucket-worker.ts", import.meta.url));
 
@@ -71,6 +74,13 @@ export async function openLocalBucket(wranglerConfig: string, persistPath?: stri
       );
     },
     copy: async (from, to) => (await ask(url(to, `?from=${encodeURIComponent(from)}`), { method: "PUT" })) !== null,
+    list: async (prefix) => {
+      const response = await ask(url("", `?prefix=${encodeURIComponent(prefix)}`));
+      return listing.parse(await response?.json());
+    },
+    delete: async (key) => {
+      await ask(url(key), { method: "DELETE" });
+    },
     close: async () => {
       await worker.dispose();
       rmSync(folder, { recursive: true, force: true });

@@ -27,18 +27,23 @@ function pointerTo(folder: string, manifest: Manifest): Pointer {
 
 const parsed = (bytes: Uint8Array | null): unknown => bytes && JSON.parse(new TextDecoder().decode(bytes));
 
+/** What the bucket's pointer names; null where there is none of this format. */
+export async function readPointer(name: string, bucket: Bucket): Promise<Pointer | null> {
+  return pointerSchema.safeParse(parsed(await bucket.get(pointerKey(name)))).data ?? null;
+}
+
 /** True when the bucket's pointer already names this index's version. */
 export async function isPublished(folder: string, bucket: Bucket): Promise<boolean> {
   const manifest = readManifest(folder);
-  const pointer = pointerSchema.safeParse(parsed(await bucket.get(pointerKey(manifest.name))));
-  return pointer.success && pointer.data.manifestSha256 === pointerTo(folder, manifest).manifestSha256;
+  const pointer = await readPointer(manifest.name, bucket);
+  return pointer?.manifestSha256 === pointerTo(folder, manifest).manifestSha256;
 }
 
 /** Keys of the files of the version that is published now, by their sha256; none where there is none of this format. */
 async function publishedFiles(name: string, bucket: Bucket): Promise<Map<string, string>> {
-  const pointer = pointerSchema.safeParse(parsed(await bucket.get(pointerKey(name))));
-  if (!pointer.success) return new Map();
-  const { version } = pointer.data;
+  const pointer = await readPointer(name, bucket);
+  if (pointer === null) return new Map();
+  const { version } = pointer;
   const manifest = manifestSchema.safeParse(parsed(await bucket.get(fileKey(name, version, FILES.manifest))));
   if (!manifest.success) return new Map();
   const { files } = manifest.data;

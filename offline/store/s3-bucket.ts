@@ -2,14 +2,16 @@
 import { Readable } from "node:stream";
 import {
   CopyObjectCommand,
+  DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
   PutObjectCommand,
+  paginateListObjectsV2,
   S3Client,
   S3ServiceException,
 } from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
-import type { Bucket } from "./bucket.ts";
+import type { Bucket, ListedObject } from "./bucket.ts";
 import { sendChecked } from "./checked-file.ts";
 
 /** A larger file goes up in parts, four at once: at least of this size, and 10,000 at most. Both are within what R2 and S3 take. */
@@ -115,6 +117,20 @@ export function openS3Bucket(settings: S3Settings): Bucket {
       const CopySource = `${bucket}/${from.split("/").map(encodeURIComponent).join("/")}`;
       await ask(to, () => client.send(new CopyObjectCommand({ Bucket: bucket, Key: to, CopySource })));
       return true;
+    },
+    list: async (prefix) => {
+      const objects: ListedObject[] = [];
+      await ask(prefix, async () => {
+        for await (const { Contents = [] } of paginateListObjectsV2({ client }, { Bucket: bucket, Prefix: prefix })) {
+          for (const { Key = "", Size = 0, LastModified = new Date(0) } of Contents) {
+            objects.push({ key: Key, bytes: Size, uploaded: LastModified });
+          }
+        }
+      });
+      return objects;
+    },
+    delete: async (key) => {
+      await ask(key, () => client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key })));
     },
     close: async () => client.destroy(),
   };

@@ -25,6 +25,8 @@ function openBucket(): Bucket & { names: string[] } {
       names.push(key);
     },
     copy: async () => false,
+    list: async () => [],
+    delete: async () => {},
     close: async () => {},
   };
 }

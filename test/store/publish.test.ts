@@ -9,6 +9,7 @@ import type { Bucket, ListedFile } from "../../offline/store/bucket.ts";
 import { openLocalBucket } from "../../offline/store/local-bucket.ts";
 import { isPublished, publish, readManifest } from "../../offline/store/publish.ts";
 import { openS3Bucket, type S3Settings, s3SettingsFromEnvironment } from "../../offline/store/s3-bucket.ts";
+import { deleteUnused, storedVersions } from "../../offline/store/versions.ts";
 import { FILES, fileKey, type Manifest, pointerKey } from "../../src/core/manifest.ts";
 import { syntheticObjects } from "../synthetic.ts";
 
@@ -62,6 +63,9 @@ const counted = () => {
   };
 };
 const silent = { advance: () => {}, done: () => {} };
+
+/** S3 dates what it holds by the second. */
+const nextSecond = () => new Promise((wake) => setTimeout(wake, 1100));
 
 const folder = newFolder();
 let server: S3rver;
@@ -177,6 +181,64 @@ describe.each(["S3", "local R2"])("to %s", (kind) => {
       expect(sha256((await bucket.get(fileKey("shared", second.version, file)))!)).toBe(expected);
     }
     expect(await isPublished(index, bucket)).toBe(true);
+  });
+
+  test("a listing has every object that begins so; what is deleted is gone", async () => {
+    const bucket = buckets[kind]!;
+    // More than a page has; S3rver cannot go on to a second one, for which it wants a cipher that Node no longer has.
+    const keys = Array.from({ length: kind === "S3" ? 100 : 1005 }, (_, at) => `many/${String(at).padStart(4, "0")}`);
+    await Promise.all(keys.map((key) => bucket.put(key, Uint8Array.of(1))));
+    const listed = await bucket.list("many/");
+    expect(listed.map(({ key }) => key).sort()).toEqual(keys);
+    expect(listed[0]).toMatchObject({ bytes: 1, uploaded: expect.any(Date) });
+    expect(Math.abs(listed[0]!.uploaded.getTime() - Date.now())).toBeLessThan(600_000);
+    await bucket.delete("many/0000");
+    await bucket.delete("many/0000");
+    expect(await bucket.list("many/0000")).toEqual([]);
+    expect(await bucket.list("none/such")).toEqual([]);
+  });
+
+  test("pruning leaves the published version, as many before it as it is told, and what is on its way", async () => {
+    const bucket = buckets[kind]!;
+    const index = await builtIndex("pruned");
+    const manifest = readManifest(index);
+    const states = async (keep: number) =>
+      (await storedVersions("pruned", bucket, keep)).map(({ version, state }) => [version, state]);
+    await expect(states(1)).rejects.toThrow(`${bucket.name}: expected a published index named "pruned"`);
+    const versions = ["first", "second", "third"].map((_, at) => `${at}`.repeat(16));
+    const publishAs = async (version: string) => {
+      writeFileSync(path.join(index, FILES.manifest), JSON.stringify({ ...manifest, version }));
+      await publish(index, bucket, silent);
+      await nextSecond();
+    };
+    for (const version of versions) await publishAs(version);
+    await bucket.put(fileKey("pruned", "f".repeat(16), FILES.rows), Uint8Array.of(1));
+    await nextSecond();
+    // Another index whose name begins alike.
+    await bucket.put(fileKey("pruned-not", versions[0]!, FILES.rows), Uint8Array.of(1));
+    const [first, second, third] = versions;
+    expect(await states(1)).toEqual([
+      ["f".repeat(16), "unpublished"],
+      [third, "published"],
+      [second, "kept"],
+      [first, "unused"],
+    ]);
+    await deleteUnused(await storedVersions("pruned", bucket, 1), bucket);
+    expect((await states(5)).map(([version]) => version)).toEqual(["f".repeat(16), third, second]);
+    expect(await bucket.list(fileKey("pruned", first!, ""))).toEqual([]);
+    // Going back to one that is still there makes it the last, and the others past.
+    await publishAs(second!);
+    expect(await states(0)).toEqual([
+      [second, "published"],
+      ["f".repeat(16), "unused"],
+      [third, "unused"],
+    ]);
+    await deleteUnused(await storedVersions("pruned", bucket, 0), bucket);
+    expect(await states(0)).toEqual([[second, "published"]]);
+    for (const [file, { sha256: expected }] of Object.entries(manifest.files)) {
+      expect(sha256((await bucket.get(fileKey("pruned", second!, file)))!)).toBe(expected);
+    }
+    expect(await bucket.size(fileKey("pruned-not", first!, FILES.rows))).toBe(1);
   });
 
   test("an upload that stops goes on where it was, and until then the version before is published", async () => {
