@@ -44,6 +44,7 @@ export async function openLocalBucket(wranglerConfig: string, persistPath?: stri
     },
   });
   const address = await worker.url;
+  rmSync(folder, { recursive: true });
   const url = (key: string, search = "") =>
     new URL(`/${key.split("/").map(encodeURIComponent).join("/")}${search}`, address);
   /** Null where there is no such object. */
@@ -81,9 +82,6 @@ export async function openLocalBucket(wranglerConfig: string, persistPath?: stri
     delete: async (key) => {
       await ask(url(key), { method: "DELETE" });
     },
-    close: async () => {
-      await worker.dispose();
-      rmSync(folder, { recursive: true, force: true });
-    },
+    close: () => worker.dispose(),
   };
 }
