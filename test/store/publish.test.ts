@@ -1,6 +1,9 @@
 /** Publishing, to both kinds of bucket: local R2, which a Worker writes, and a server that speaks S3. */
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer, request } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import S3rver from "s3rver";
@@ -260,6 +263,32 @@ describe.each(["S3", "local R2"])("to %s", (kind) => {
     expect(bucket.written.slice(0, -2)).toEqual(left.map((file) => `upload ${file}`));
     expect(await isPublished(index, bucket)).toBe(true);
   });
+});
+
+test("every body over S3 is signed with its sha256, by which the server knows it", async () => {
+  const signed: [string | undefined, string][] = [];
+  const between = createServer((asked, answered) => {
+    const hash = createHash("sha256");
+    const { hostname, port } = new URL(settings.endpoint);
+    const { method, url: path, headers } = asked;
+    const onward = request({ hostname, port, method, path, headers }, (response) => {
+      signed.push([asked.headers["x-amz-content-sha256"]?.toString(), hash.digest("hex")]);
+      answered.writeHead(response.statusCode ?? 500, response.headers);
+      response.pipe(answered);
+    });
+    asked.on("data", (chunk) => hash.update(chunk)).pipe(onward);
+  }).listen(0, "localhost");
+  await once(between, "listening");
+  const { port } = between.address() as AddressInfo;
+  const bucket = openS3Bucket({ ...settings, endpoint: `http://localhost:${port}` });
+  await bucket.put("signed/bytes", randomBytes(100));
+  for (const length of [1000, 17_000_001]) await bucket.putFile("signed/file", listed(randomBytes(length)), () => {});
+  expect(await bucket.size("signed/file")).toBe(17_000_001);
+  // One and one, and of the last file its beginning, two parts and its end; the size.
+  expect(signed).toHaveLength(7);
+  for (const [said, was] of signed) expect(said).toBe(was);
+  await bucket.close();
+  between.close();
 });
 
 describe("what cannot be published over S3 says what to do:", () => {
