@@ -19,34 +19,33 @@ export type Body = { kind: "value"; value: unknown } | { kind: "float32"; bytes:
 
 /** The body, decoded as its Content-Type says. Throws a Problem: 400, 413 or 415. */
 export async function readBody(c: Context): Promise<Body> {
-  const named = c.req.header("content-type") ?? "";
-  const type = named === FLOAT32_TYPE ? named : named.split(";")[0].trim().toLowerCase();
-  if (type !== JSON_TYPE && type !== MSGPACK_TYPE && type !== FLOAT32_TYPE) {
-    const types = `${JSON_TYPE}, ${MSGPACK_TYPE} or ${FLOAT32_TYPE}`;
-    const got = type === "" ? "none" : show(type);
-    throw new Problem(
-      "unsupported-media-type",
-      `Content-Type: expected ${types}, got ${got}; name the body's format.`,
-      {
-        "Accept-Post": `${JSON_TYPE}, ${MSGPACK_TYPE}, ${FLOAT32_TYPE}`,
-      },
-    );
-  }
-  const bytes = await readBytes(c.req.raw);
+  const type = typeOf(c.req.header("content-type") ?? "");
+  const bytes = new Uint8Array(await bytesOf(c.req.raw));
   if (type === FLOAT32_TYPE) return { kind: "float32", bytes };
   return { kind: "value", value: type === JSON_TYPE ? parseJson(bytes) : parseMsgpack(bytes) };
 }
 
-/** The whole body, of at most MAX_BODY bytes, whether Content-Length says how many or not. */
-async function readBytes(request: Request): Promise<Uint8Array> {
-  const announced = request.headers.get("content-length");
-  // The runtime holds a body to the length it announced; without one, reading stops at the limit.
-  if (announced === null) return await readLimited(request.body);
-  if (!(Number(announced) <= MAX_BODY)) throw tooLarge(announced);
-  return new Uint8Array(await request.arrayBuffer());
+/** The format that a Content-Type names. Throws a Problem: 415. */
+function typeOf(named: string): typeof JSON_TYPE | typeof MSGPACK_TYPE | typeof FLOAT32_TYPE {
+  const type = named === FLOAT32_TYPE ? named : named.split(";")[0].trim().toLowerCase();
+  if (type === JSON_TYPE || type === MSGPACK_TYPE || type === FLOAT32_TYPE) return type;
+  const types = `${JSON_TYPE}, ${MSGPACK_TYPE} or ${FLOAT32_TYPE}`;
+  const got = type === "" ? "none" : show(type);
+  throw new Problem("unsupported-media-type", `Content-Type: expected ${types}, got ${got}; name the body's format.`, {
+    "Accept-Post": `${JSON_TYPE}, ${MSGPACK_TYPE}, ${FLOAT32_TYPE}`,
+  });
 }
 
-async function readLimited(body: ReadableStream<Uint8Array> | null): Promise<Uint8Array> {
+/** The whole body, of at most MAX_BODY bytes, whether Content-Length says how many or not. Throws a Problem: 413. */
+function bytesOf(request: Request): Promise<ArrayBuffer> {
+  const announced = request.headers.get("content-length");
+  // The runtime holds a body to the length it announced; without one, reading stops at the limit.
+  if (announced === null) return readLimited(request.body);
+  if (!(Number(announced) <= MAX_BODY)) throw tooLarge(announced);
+  return request.arrayBuffer();
+}
+
+async function readLimited(body: ReadableStream<Uint8Array> | null): Promise<ArrayBuffer> {
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of body ?? []) {
@@ -60,7 +59,7 @@ async function readLimited(body: ReadableStream<Uint8Array> | null): Promise<Uin
     bytes.set(chunk, at);
     at += chunk.length;
   }
-  return bytes;
+  return bytes.buffer;
 }
 
 function tooLarge(got: string): Problem {

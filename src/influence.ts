@@ -1,5 +1,5 @@
 /** The question itself: which training examples moved the loss on this input, or on each of a batch, and which way. */
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
 import type * as z from "zod";
 import { beginBytes, endBytes } from "./answer-bytes.ts";
 import { FLOAT32_TYPE, JSON_TYPE, MAX_BODY, MSGPACK_TYPE, prefers, send } from "./body.ts";
@@ -16,6 +16,7 @@ import { writeExamples, writeServed } from "./row-bytes.ts";
 import {
   DEFAULT_TOP_K,
   type Filter,
+  type InfluenceRequest,
   indexParameters,
   influenceAnswers,
   influenceParameters,
@@ -64,7 +65,7 @@ export const influence = new Hono<Environment>().post(PATH, async (c) => {
   const named = c.req.param("index");
   // The name of an open index has been checked.
   if (!isOpen(named)) checked(indexParameters, { index: named });
-  const { queries, batch, topK, filter } = await read(c, parameters);
+  const { queries, batch, topK, filter } = asked(await readQuestion(c, influenceRequest), parameters);
   watch?.lap("body");
   const index = await openIndex(hostOf(c), named);
   watch?.lap("load");
@@ -107,8 +108,11 @@ export const influence = new Hono<Environment>().post(PATH, async (c) => {
   return send(type, endBytes(), watch?.headers());
 });
 
-async function read(c: Context, parameters: z.infer<typeof influenceParameters>): Promise<Question> {
-  const question = asked(await readQuestion(c, influenceRequest), parameters);
+type Given = Awaited<ReturnType<typeof readQuestion<typeof influenceRequest>>>;
+
+/** Throws a Problem where the answer would be too long. */
+function asked(given: Given, parameters: z.infer<typeof influenceParameters>): Question {
+  const question = "raw" in given ? askedByParameters(given.raw, parameters) : askedByBody(given.value);
   const { batch = 1, topK } = question;
   if (batch * topK > MAX_BATCH_ROWS) {
     throw new Problem(
@@ -119,14 +123,12 @@ async function read(c: Context, parameters: z.infer<typeof influenceParameters>)
   return question;
 }
 
-type Given = Awaited<ReturnType<typeof readQuestion<typeof influenceRequest>>>;
+function askedByParameters(raw: Float32Array, parameters: z.infer<typeof influenceParameters>): Question {
+  const { topK = DEFAULT_TOP_K, queries: batch } = parameters;
+  return { queries: { raw, count: batch ?? 1 }, batch, topK };
+}
 
-function asked(given: Given, parameters: z.infer<typeof influenceParameters>): Question {
-  if ("raw" in given) {
-    const { topK = DEFAULT_TOP_K, queries: batch } = parameters;
-    return { queries: { raw: given.raw, count: batch ?? 1 }, batch, topK };
-  }
-  const { gradient, query, gradients, queries: ids, topK, filter } = given.value;
+function askedByBody({ gradient, query, gradients, queries: ids, topK, filter }: InfluenceRequest): Question {
   if (gradients) return { queries: { gradients, name: "gradients" }, batch: gradients.length, topK, filter };
   if (ids) return { queries: { ids }, batch: ids.length, topK, filter };
   return { queries: oneOf(gradient, query), batch: undefined, topK, filter };
