@@ -19,8 +19,12 @@ const PART_BYTES = 16 * 1024 * 1024;
 const MOST_PARTS = 10_000;
 /** One request copies no more. */
 const MOST_COPIED = 5e9;
-/** Of a request that fails for want of a network or of a server; the wait between them doubles. */
-const ATTEMPTS = 6;
+/**
+ * Of a request that fails for want of a network or of a server, each after a longer wait: a bucket that has never answered is soon
+ * given up, one that has is waited for through an outage of about a minute.
+ */
+const FIRST_ATTEMPTS = 4;
+const LATER_ATTEMPTS = 16;
 
 export interface S3Settings {
   /** https://<account>.r2.cloudflarestorage.com */
@@ -68,59 +72,73 @@ const ADVICE: Record<string, string> = {
   ENOTFOUND: "set R2_ENDPOINT to https://<account>.r2.cloudflarestorage.com",
 };
 
+/** How S3 says that there is no such object: to a HEAD, and to a GET. */
+const MISSING = new Set(["NotFound", "NoSuchKey"]);
+
 export function openS3Bucket(settings: S3Settings): Bucket {
   const { endpoint, bucket, accessKeyId, secretAccessKey } = settings;
-  const client = new S3Client({
-    endpoint,
-    region: "auto",
-    credentials: { accessKeyId, secretAccessKey },
-    forcePathStyle: true,
-    maxAttempts: ATTEMPTS,
-    // R2 checks the sha256 that a body is signed with; the other checksums are not everywhere known.
-    requestChecksumCalculation: "WHEN_REQUIRED",
-    responseChecksumValidation: "WHEN_REQUIRED",
-  });
+  const clientOf = (maxAttempts: number) =>
+    new S3Client({
+      endpoint,
+      region: "auto",
+      credentials: { accessKeyId, secretAccessKey },
+      forcePathStyle: true,
+      maxAttempts,
+      // R2 checks the sha256 that a body is signed with; the other checksums are not everywhere known.
+      requestChecksumCalculation: "WHEN_REQUIRED",
+      responseChecksumValidation: "WHEN_REQUIRED",
+    });
+  const [first, later] = [clientOf(FIRST_ATTEMPTS), clientOf(LATER_ATTEMPTS)];
+  let answered = false;
   const name = `${endpoint.replace(/\/$/, "")}/${bucket}`;
-  /** Null where there is no such object. */
-  const ask = async <Answer>(key: string, request: () => Promise<Answer>): Promise<Answer | null> => {
+  const ask = async <Answer>(key: string, request: (client: S3Client) => Promise<Answer>): Promise<Answer> => {
     try {
-      return await request();
+      const answer = await request(answered ? later : first);
+      answered = true;
+      return answer;
     } catch (error) {
-      const code = codeOf(error);
-      if (code === "NotFound" || code === "NoSuchKey") return null;
-      if (code === undefined) throw error;
+      answered ||= error instanceof S3ServiceException;
+      const { code, reason } = explained(error);
       const advice = ADVICE[code] ?? "run it again, what is there stays";
-      throw new Error(`${name}, ${key}: expected to be served, got ${code} (${(error as Error).message}); ${advice}`);
+      throw new Error(`${name}, ${key}: expected to be served, got ${code} (${reason}); ${advice}`, { cause: error });
     }
   };
+  /** Null where there is no such object. */
+  const find = <Answer>(key: string, request: (client: S3Client) => Promise<Answer>): Promise<Answer | null> =>
+    ask(key, request).catch((error: Error) => {
+      if (error.cause instanceof S3ServiceException && MISSING.has(error.cause.name)) return null;
+      throw error;
+    });
   return {
     name,
     size: async (key) =>
-      (await ask(key, () => client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }))))?.ContentLength ?? null,
-    get: async (key) => {
-      const found = await ask(key, () => client.send(new GetObjectCommand({ Bucket: bucket, Key: key })));
-      return (await found?.Body?.transformToByteArray()) ?? null;
-    },
+      (await find(key, (client) => client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }))))?.ContentLength ??
+      null,
+    get: async (key) =>
+      (await find(key, async (client) => {
+        const { Body } = await client.send(new GetObjectCommand({ Bucket: bucket, Key: key }));
+        return Body?.transformToByteArray();
+      })) ?? null,
     put: async (key, bytes) => {
-      await ask(key, () => client.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: bytes })));
+      await ask(key, (client) => client.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: bytes })));
     },
     putFile: async (key, file, advance) => {
       const partSize = Math.max(PART_BYTES, Math.ceil(file.bytes / MOST_PARTS));
       await sendChecked(file, advance, (bytes) => {
         const params = { Bucket: bucket, Key: key, Body: Readable.from(bytes, { objectMode: false }) };
-        return ask(key, () => new Upload({ client, params, partSize }).done());
+        return ask(key, (client) => new Upload({ client, params, partSize }).done());
       });
     },
     copy: async (from, to) => {
-      const size = await ask(from, () => client.send(new HeadObjectCommand({ Bucket: bucket, Key: from })));
+      const size = await find(from, (client) => client.send(new HeadObjectCommand({ Bucket: bucket, Key: from })));
       if (size === null || (size.ContentLength ?? Number.POSITIVE_INFINITY) > MOST_COPIED) return false;
       const CopySource = `${bucket}/${from.split("/").map(encodeURIComponent).join("/")}`;
-      await ask(to, () => client.send(new CopyObjectCommand({ Bucket: bucket, Key: to, CopySource })));
+      await ask(to, (client) => client.send(new CopyObjectCommand({ Bucket: bucket, Key: to, CopySource })));
       return true;
     },
     list: async (prefix) => {
       const objects: ListedObject[] = [];
-      await ask(prefix, async () => {
+      await ask(prefix, async (client) => {
         for await (const { Contents = [] } of paginateListObjectsV2({ client }, { Bucket: bucket, Prefix: prefix })) {
           for (const { Key = "", Size = 0, LastModified = new Date(0) } of Contents) {
             objects.push({ key: Key, bytes: Size, uploaded: LastModified });
@@ -130,15 +148,18 @@ export function openS3Bucket(settings: S3Settings): Bucket {
       return objects;
     },
     delete: async (key) => {
-      await ask(key, () => client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key })));
+      await ask(key, (client) => client.send(new DeleteObjectCommand({ Bucket: bucket, Key: key })));
     },
-    close: async () => client.destroy(),
+    close: async () => {
+      first.destroy();
+      later.destroy();
+    },
   };
 }
 
-/** S3's own code where the answer had a body, else what kind of error it is, such as NotFound, or that of the network; none where the request was not to blame. */
-function codeOf(error: unknown): string | undefined {
-  if (error instanceof S3ServiceException) return error.name;
-  // The client marks what became of its attempts.
-  return error instanceof Error && "$metadata" in error && "code" in error ? String(error.code) : undefined;
+/** S3's own code where the answer had one, else what kind of error it is, such as NotFound, or that of the network; and its words. */
+function explained(error: unknown): { code: string; reason: string } {
+  if (!(error instanceof Error)) return { code: "Error", reason: String(error) };
+  const code = "code" in error && !(error instanceof S3ServiceException) ? String(error.code) : error.name;
+  return { code, reason: error.message.split("\n", 1)[0] ?? "" };
 }

@@ -1,23 +1,16 @@
 /** Publishing, to both kinds of bucket: local R2, which a Worker writes, and a server that speaks S3. */
-import { createHash, randomBytes } from "node:crypto";
-import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer, request } from "node:http";
-import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import S3rver from "s3rver";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Bucket, ListedFile } from "../../offline/store/bucket.ts";
+import type { Bucket } from "../../offline/store/bucket.ts";
 import { openLocalBucket } from "../../offline/store/local-bucket.ts";
 import { isPublished, publish, readManifest } from "../../offline/store/publish.ts";
-import { openS3Bucket, type S3Settings, s3SettingsFromEnvironment } from "../../offline/store/s3-bucket.ts";
+import { openS3Bucket } from "../../offline/store/s3-bucket.ts";
 import { deleteUnused, storedVersions } from "../../offline/store/versions.ts";
 import { FILES, fileKey, type Manifest, pointerKey } from "../../src/core/manifest.ts";
 import { syntheticObjects } from "../synthetic.ts";
-
-const newFolder = () => mkdtempSync(path.join(tmpdir(), "publish-"));
-const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+import { listed, newFolder, openS3Server, sha256 } from "./s3-server.ts";
 
 /** Every call of a bucket that writes, in order. */
 function watched(bucket: Bucket): Bucket & { written: string[] } {
@@ -50,44 +43,23 @@ async function builtIndex(name: string): Promise<string> {
   return folder;
 }
 
-/** A file and what a manifest would list of it. */
-function listed(bytes: Uint8Array): ListedFile {
-  const file = path.join(newFolder(), "rows.f32");
-  writeFileSync(file, bytes);
-  return { path: file, bytes: bytes.length, sha256: sha256(bytes) };
-}
-
 const counted = () => {
   const counts: number[] = [];
-  return {
-    counts,
-    sum: () => counts.reduce((all, some) => all + some, 0),
-    advance: (some: number) => void counts.push(some),
-  };
+  const sum = () => counts.reduce((all, some) => all + some, 0);
+  return { sum, advance: (some: number) => void counts.push(some) };
 };
 const silent = { advance: () => {}, done: () => {} };
 
 /** S3 dates what it holds by the second. */
 const nextSecond = () => new Promise((wake) => setTimeout(wake, 1100));
 
-const folder = newFolder();
-let server: S3rver;
-let settings: S3Settings;
 const buckets: Record<string, Bucket> = {};
+let server: Awaited<ReturnType<typeof openS3Server>>;
 
 beforeAll(async () => {
-  const directory = path.join(folder, "s3");
-  mkdirSync(directory);
-  server = new S3rver({ port: 0, silent: true, directory, configureBuckets: [{ name: "indexes", configs: [] }] });
-  const { port } = await server.run();
-  settings = {
-    endpoint: `http://localhost:${port}`,
-    bucket: "indexes",
-    accessKeyId: "S3RVER",
-    secretAccessKey: "S3RVER",
-  };
-  buckets.S3 = openS3Bucket(settings);
-  buckets["local R2"] = await openLocalBucket("wrangler.toml", path.join(folder, "state"));
+  server = await openS3Server();
+  buckets.S3 = openS3Bucket(server.settings);
+  buckets["local R2"] = await openLocalBucket("wrangler.toml", path.join(newFolder(), "state"));
 });
 afterAll(async () => {
   for (const bucket of Object.values(buckets)) await bucket.close();
@@ -262,69 +234,5 @@ describe.each(["S3", "local R2"])("to %s", (kind) => {
     const left = files.slice(files.indexOf(FILES.rows));
     expect(bucket.written.slice(0, -2)).toEqual(left.map((file) => `upload ${file}`));
     expect(await isPublished(index, bucket)).toBe(true);
-  });
-});
-
-test("every body over S3 is signed with its sha256, by which the server knows it", async () => {
-  const signed: [string | undefined, string][] = [];
-  const between = createServer((asked, answered) => {
-    const hash = createHash("sha256");
-    const { hostname, port } = new URL(settings.endpoint);
-    const { method, url: path, headers } = asked;
-    const onward = request({ hostname, port, method, path, headers }, (response) => {
-      signed.push([asked.headers["x-amz-content-sha256"]?.toString(), hash.digest("hex")]);
-      answered.writeHead(response.statusCode ?? 500, response.headers);
-      response.pipe(answered);
-    });
-    asked.on("data", (chunk) => hash.update(chunk)).pipe(onward);
-  }).listen(0, "localhost");
-  await once(between, "listening");
-  const { port } = between.address() as AddressInfo;
-  const bucket = openS3Bucket({ ...settings, endpoint: `http://localhost:${port}` });
-  await bucket.put("signed/bytes", randomBytes(100));
-  for (const length of [1000, 17_000_001]) await bucket.putFile("signed/file", listed(randomBytes(length)), () => {});
-  expect(await bucket.size("signed/file")).toBe(17_000_001);
-  // One and one, and of the last file its beginning, two parts and its end; the size.
-  expect(signed).toHaveLength(7);
-  for (const [said, was] of signed) expect(said).toBe(was);
-  await bucket.close();
-  between.close();
-});
-
-describe("what cannot be published over S3 says what to do:", () => {
-  const asked = (changed: Partial<S3Settings>) => openS3Bucket({ ...settings, ...changed });
-
-  test("an unknown key", async () => {
-    const asking = asked({ accessKeyId: "nobody" }).get(pointerKey("digits"));
-    await expect(asking).rejects.toThrow(/indexes\/.*InvalidAccessKeyId.*; set R2_ACCESS_KEY_ID/);
-  });
-
-  test("an unknown bucket", async () => {
-    const file = listed(randomBytes(100));
-    const sending = asked({ bucket: "elsewhere" }).putFile("indexes/digits", file, () => {});
-    await expect(sending).rejects.toThrow(/elsewhere.*NoSuchBucket.*; make it with `npx wrangler r2 bucket create`/);
-  });
-
-  test("an address where nothing answers", async () => {
-    const asking = asked({ endpoint: "http://localhost:1" }).size("indexes/digits");
-    await expect(asking).rejects.toThrow(/http:\/\/localhost:1\/indexes.*ECONNREFUSED.*; run it again/);
-  });
-
-  test("variables that are missing, or no address", () => {
-    const given = {
-      R2_ENDPOINT: "https://r2.example",
-      R2_BUCKET: "b",
-      R2_ACCESS_KEY_ID: "k",
-      R2_SECRET_ACCESS_KEY: "s",
-    };
-    expect(s3SettingsFromEnvironment(given)).toEqual({
-      endpoint: "https://r2.example",
-      bucket: "b",
-      accessKeyId: "k",
-      secretAccessKey: "s",
-    });
-    const { R2_BUCKET: _, R2_ACCESS_KEY_ID: __, ...some } = given;
-    expect(() => s3SettingsFromEnvironment(some)).toThrow(/R2_BUCKET, R2_ACCESS_KEY_ID; set them/);
-    expect(() => s3SettingsFromEnvironment({ ...given, R2_ENDPOINT: "r2.example" })).toThrow(/R2_ENDPOINT: expected/);
   });
 });
