@@ -40,32 +40,40 @@ export async function measure(): Promise<Figure[]> {
   const objects = await serveObjects(index);
   const worker = await startWorkerd(folder, (objects.address() as AddressInfo).port);
   const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+  const [empty, whole, packed, echoes, batches]: [number[], number[], number[], number[], number[]] = [
+    [],
+    [],
+    [],
+    [],
+    [],
+  ];
   try {
     const bodies = queries.map((query) => Buffer.from(query.buffer));
     const path = `/v1/indexes/${name}/influence`;
-    const ask = (at: number) => send(agent, path, bodies[at % QUERIES]!);
+    const ask = (at: number, accept?: string) => send(agent, path, bodies[at % QUERIES]!, accept);
     const batch = () => send(agent, `${path}?queries=${BATCH}`, Buffer.concat(bodies.slice(0, BATCH)));
-    const nothing = () => send(agent, "/empty");
-    const echo = (at: number) => send(agent, "/echo", bodies[at % QUERIES]!);
+    const turns = [
+      { rates: empty, work: () => send(agent, "/empty") },
+      { rates: whole, work: (at: number) => ask(at) },
+      { rates: packed, work: (at: number) => ask(at, "application/msgpack") },
+      { rates: echoes, work: (at: number) => send(agent, "/echo", bodies[at % QUERIES]!) },
+    ];
     await untilAnswered(`http://127.0.0.1:${PORT}/empty`, worker);
-    const [empty, whole, echoes, batches]: [number[], number[], number[], number[]] = [[], [], [], []];
     for (let round = -WARM_UP; round < ROUNDS; round++) {
-      const rates = [];
-      for (const work of [nothing, ask, echo]) rates.push(await rate(REQUESTS, work, worker));
-      const singles = await seconds(() => inTurn(BATCH, ask));
+      for (const { rates, work } of turns) {
+        const measured = await rate(REQUESTS, work, worker);
+        if (round >= 0) rates.push(measured);
+      }
+      const singles = await seconds(() => inTurn(BATCH, (at) => ask(at)));
       const together = await seconds(batch);
-      if (round < 0) continue;
-      const [none = Number.NaN, asked = Number.NaN, echoed = Number.NaN] = rates;
-      empty.push(none);
-      whole.push(asked);
-      echoes.push(echoed);
-      batches.push(together / singles);
+      if (round >= 0) batches.push(together / singles);
     }
     const title = `route: POST influence, n = ${ROWS}, R = ${dimension}`;
     return [
       atMost(`${title}, in workerd`, median(whole), "requests per second of processor time"),
       atMost("route: an empty hono route in the same workerd", median(empty), "requests per second of processor time"),
       atLeast(`${title} ÷ the empty route`, quotient(whole, empty), "×", 0.5),
+      atMost(`${title}, answered in MessagePack ÷ the empty route`, quotient(packed, empty), "×"),
       atMost(`${title} ÷ a route that only takes the body and answers as much`, quotient(whole, echoes), "×"),
       atMost(
         `route: ${BATCH} queries in one request ÷ ${BATCH} requests, one after another`,
@@ -138,9 +146,13 @@ const worker :Workerd.Worker = (
 }
 
 /** One request, to its last byte. Throws an Error for any answer but 200. */
-function send(agent: Agent, path: string, body?: Buffer): Promise<void> {
+function send(agent: Agent, path: string, body?: Buffer, accept?: string): Promise<void> {
   return new Promise((settle, fail) => {
-    const headers = body && { "Content-Type": "application/octet-stream", "Content-Length": body.length };
+    const headers = body && {
+      "Content-Type": "application/octet-stream",
+      "Content-Length": body.length,
+      ...(accept !== undefined && { Accept: accept }),
+    };
     const options = { agent, host: "127.0.0.1", port: PORT, path, method: body ? "POST" : "GET", headers };
     const asked = request(options, (response) => {
       response.on("end", () =>
