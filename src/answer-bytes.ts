@@ -10,6 +10,11 @@ let written = new Uint8Array(KEPT);
 let view = new DataView(written.buffer);
 let length = 0;
 
+function writeInto(memory: Uint8Array<ArrayBuffer>): void {
+  written = memory;
+  view = new DataView(memory.buffer);
+}
+
 /** Begins an answer; nothing may wait between here and `endBytes`. */
 export function beginBytes(): void {
   length = 0;
@@ -22,8 +27,7 @@ function reserve(more: number): void {
   if (length + more <= written.length) return;
   const larger = new Uint8Array(Math.max(2 * written.length, length + more));
   larger.set(written.subarray(0, length));
-  written = larger;
-  view = new DataView(written.buffer);
+  writeInto(larger);
 }
 
 export function writeBytes(bytes: Uint8Array): void {
@@ -78,9 +82,6 @@ export const bytesSince = (start: number): Uint8Array => written.slice(start, le
 /** The whole answer, in memory of its own. */
 export function endBytes(): Uint8Array<ArrayBuffer> {
   const bytes = written.slice(0, length);
-  if (written.length > KEPT) {
-    written = new Uint8Array(KEPT);
-    view = new DataView(written.buffer);
-  }
+  if (written.length > KEPT) writeInto(new Uint8Array(KEPT));
   return bytes;
 }

@@ -42,8 +42,7 @@ export function writeServed(to: Notation, index: OpenIndex): void {
 /** Writes the list of describeRow(index, "example", row, { influence }), of training examples and their influences. */
 export function writeExamples(to: Notation, index: OpenIndex, neighbours: readonly Neighbour[]): void {
   const own = keptOf(index);
-  const rows = own.rows.get(to) ?? new Map<number, Pieces>();
-  own.rows.set(to, rows);
+  const rows = rowsOf(own, to);
   to.beginList(neighbours.length);
   for (let at = 0; at < neighbours.length; at++) {
     const { row, influence } = neighbours[at];
@@ -82,9 +81,19 @@ function writeExample(to: Notation, index: OpenIndex, row: number, influence: nu
 }
 
 function keptOf(index: OpenIndex): Kept {
-  const own = kept.get(index) ?? { served: new Map(), rows: new Map(), bytes: 0 };
+  const known = kept.get(index);
+  if (known !== undefined) return known;
+  const own: Kept = { served: new Map(), rows: new Map(), bytes: 0 };
   kept.set(index, own);
   return own;
+}
+
+function rowsOf(own: Kept, to: Notation): Map<number, Pieces> {
+  const known = own.rows.get(to);
+  if (known !== undefined) return known;
+  const rows = new Map<number, Pieces>();
+  own.rows.set(to, rows);
+  return rows;
 }
 
 /** Counts one row more among those that are kept, and drops all the others where they would be too many bytes. */

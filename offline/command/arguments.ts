@@ -9,6 +9,11 @@ export function positiveInteger(text: string): number {
   return value;
 }
 
+export function wholeNumber(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError(`expected a whole number, got ${text}.`);
+  return Number(text);
+}
+
 /** Bytes of "4GB", "1.5 GB", "512MB", "800000000". Throws InvalidArgumentError for anything else. */
 export function byteCount(text: string): number {
   const [, number, unit = "B"] = /^(\d+(?:\.\d+)?)\s*([KMG]?B?)$/i.exec(text.trim()) ?? [];

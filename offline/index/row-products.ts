@@ -18,8 +18,8 @@ const CHUNK = 512;
 
 const PAGE_BYTES = 65_536;
 
-/** Places in the kernel's memory, in numbers of eight bytes; the stack of the module lies before them. */
-const LEFT = PAGE_BYTES / 8;
+/** Places in the kernel's memory, in numbers of eight bytes; it keeps nothing of its own there. */
+const LEFT = 0;
 const RIGHT = LEFT + LEFT_ROWS * CHUNK;
 const PRODUCTS = RIGHT + RIGHT_ROWS * CHUNK;
 const PANEL = PRODUCTS + LEFT_ROWS * RIGHT_ROWS;

@@ -1,5 +1,8 @@
 /** What an index is published to. */
 
+/** A key as the path of an address, and as S3 wants it named. */
+export const pathOf = (key: string): string => key.split("/").map(encodeURIComponent).join("/");
+
 /** A file, as its manifest lists it. */
 export interface ListedFile {
   path: string;

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as z from "zod";
-import type { Bucket } from "./bucket.ts";
+import { type Bucket, pathOf } from "./bucket.ts";
 import { sendChecked } from "./checked-file.ts";
 
 const listing = z.array(z.object({ key: z.string(), bytes: z.number(), uploaded: z.coerce.date() }));
@@ -12,7 +12,7 @@ const listing = z.array(z.object({ key: z.string(), bytes: z.number(), uploaded:
 const WORKER = fileURLToPath(new URL("local-bucket-worker.ts", import.meta.url));
 
 /**
- * The bucket bound as BUCKET in `wranglerConfig`; `persistPath`: as wrangler's --persist-to. A Worker of its own writes it, at some
+ * The bucket bound as BUCKET in `wranglerConfig`; `persistPath`: as wrangler's --persist-to. A Worker of its own writes it, at 30 to
  * 40 MB/s; through getPlatformProxy it would be 15 (measured).
  */
 export async function openLocalBucket(wranglerConfig: string, persistPath?: string): Promise<Bucket> {
@@ -45,8 +45,7 @@ export async function openLocalBucket(wranglerConfig: string, persistPath?: stri
   });
   const address = await worker.url;
   rmSync(folder, { recursive: true });
-  const url = (key: string, search = "") =>
-    new URL(`/${key.split("/").map(encodeURIComponent).join("/")}${search}`, address);
+  const url = (key: string, search = "") => new URL(`/${pathOf(key)}${search}`, address);
   /** Null where there is no such object. */
   const ask = async (asked: URL, init?: RequestInit): Promise<Response | null> => {
     const response = await fetch(asked, init).catch(({ message, cause }: Error) => {

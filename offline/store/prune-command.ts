@@ -1,5 +1,6 @@
 /** `influence prune`: what a bucket holds of an index, and what of it nobody asks for any more. */
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
+import { wholeNumber } from "../command/arguments.ts";
 import { type BucketOptions, onBucket, withBucketOptions } from "./open-bucket.ts";
 import { deleteUnused, type StoredVersion, storedVersions, type VersionState } from "./versions.ts";
 
@@ -7,11 +8,6 @@ interface PruneOptions extends BucketOptions {
   keep: number;
   dryRun?: boolean;
   json?: boolean;
-}
-
-function wholeNumber(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError(`expected a whole number, got ${text}.`);
-  return Number(text);
 }
 
 export function addPrune(program: Command): void {

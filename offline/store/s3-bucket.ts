@@ -11,7 +11,7 @@ import {
   S3ServiceException,
 } from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
-import type { Bucket, ListedObject } from "./bucket.ts";
+import { type Bucket, type ListedObject, pathOf } from "./bucket.ts";
 import { sendChecked } from "./checked-file.ts";
 
 /** A larger file goes up in parts, four at once: at least of this size, and 10,000 at most. Both are within what R2 and S3 take. */
@@ -132,7 +132,7 @@ export function openS3Bucket(settings: S3Settings): Bucket {
     copy: async (from, to) => {
       const size = await find(from, (client) => client.send(new HeadObjectCommand({ Bucket: bucket, Key: from })));
       if (size === null || (size.ContentLength ?? Number.POSITIVE_INFINITY) > MOST_COPIED) return false;
-      const CopySource = `${bucket}/${from.split("/").map(encodeURIComponent).join("/")}`;
+      const CopySource = `${bucket}/${pathOf(from)}`;
       await ask(to, (client) => client.send(new CopyObjectCommand({ Bucket: bucket, Key: to, CopySource })));
       return true;
     },
