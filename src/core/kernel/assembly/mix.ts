@@ -91,24 +91,34 @@ function multiply(group: usize, bytes: usize, highs: usize, lows: usize, sums: u
   let f = i32x4.splat(0);
   let g = i32x4.splat(0);
   let h = i32x4.splat(0);
-  for (let p = group, stop = group + 4 * bytes; p < stop; p += 64, highs += 32, lows += 32) {
-    for (let half: usize = 0; half < 16; half += 8) {
-      const high = v128.load(highs + 2 * half);
-      const low = v128.load(lows + 2 * half);
-      const c0 = v128.load_ext<i8>(p + half);
-      const c1 = v128.load_ext<i8>(p + half, 16);
-      const c2 = v128.load_ext<i8>(p + half, 32);
-      const c3 = v128.load_ext<i8>(p + half, 48);
-      a = i32x4.add(a, i32x4.dot_i16x8_s(c0, high));
-      b = i32x4.add(b, i32x4.dot_i16x8_s(c1, high));
-      c = i32x4.add(c, i32x4.dot_i16x8_s(c2, high));
-      d = i32x4.add(d, i32x4.dot_i16x8_s(c3, high));
-      e = i32x4.add(e, i32x4.dot_i16x8_s(c0, low));
-      f = i32x4.add(f, i32x4.dot_i16x8_s(c1, low));
-      g = i32x4.add(g, i32x4.dot_i16x8_s(c2, low));
-      h = i32x4.add(h, i32x4.dot_i16x8_s(c3, low));
-    }
+  for (const stop = group + 4 * bytes; group < stop; group += 64, highs += 32, lows += 32) {
+    const high = v128.load(highs);
+    const nextHigh = v128.load(highs, 16);
+    const low = v128.load(lows);
+    const nextLow = v128.load(lows, 16);
+    const c0 = v128.load(group);
+    a = addTwo(a, c0, high, nextHigh);
+    e = addTwo(e, c0, low, nextLow);
+    const c1 = v128.load(group, 16);
+    b = addTwo(b, c1, high, nextHigh);
+    f = addTwo(f, c1, low, nextLow);
+    const c2 = v128.load(group, 32);
+    c = addTwo(c, c2, high, nextHigh);
+    g = addTwo(g, c2, low, nextLow);
+    const c3 = v128.load(group, 48);
+    d = addTwo(d, c3, high, nextHigh);
+    h = addTwo(h, c3, low, nextLow);
   }
   v128.store(sums, sumLanes(a, b, c, d));
   v128.store(sums, sumLanes(e, f, g, h), 16);
+}
+
+/** Adds the products of sixteen entries, in signed bytes, and as many coordinates, in two times eight. */
+// @ts-ignore: decorator
+@inline
+function addTwo(sum: v128, entries: v128, front: v128, back: v128): v128 {
+  return i32x4.add(
+    i32x4.add(sum, i32x4.dot_i16x8_s(i16x8.extend_low_i8x16_s(entries), front)),
+    i32x4.dot_i16x8_s(i16x8.extend_high_i8x16_s(entries), back),
+  );
 }

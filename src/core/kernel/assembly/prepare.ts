@@ -37,8 +37,10 @@ export function prepare(
   // A power of two brings the largest coordinate near one, so that no square overflows or vanishes; it rounds nothing.
   const near = reinterpret<f64>(max<u64>(reinterpret<u64>(longest) & 0x7ff0000000000000, 0x0010000000000000));
   const shrink = 1 / near;
-  for (let j: usize = 0; j < dimension; j++) {
-    store<f64>(rotated + 8 * j, load<f64>(rotated + 8 * j) * shrink);
+  const shrinks = f64x2.splat(shrink);
+  // One more than there are, perhaps: it is within the stride, and nothing reads it before it is set to zero.
+  for (let at = rotated, stop = rotated + 8 * dimension; at < stop; at += 16) {
+    v128.store(at, f64x2.mul(v128.load(at), shrinks));
   }
   const head: usize = mixing == 0 ? 0 : load<u32>(mixing, MIXED_HEAD);
   let mixed: f64 = 0;
@@ -174,15 +176,17 @@ function rotate(x: usize, signs: usize, dimension: usize): usize {
 /** Signs, scale and the Walsh-Hadamard transform, two levels of butterflies at a time; sums are those of one level after another. */
 function transform(x: usize, signs: usize, width: usize): void {
   const normal = 1 / Math.sqrt(<f64>width);
-  for (let j: usize = 0; j < width; j++) {
-    store<f64>(x + 8 * j, load<f64>(x + 8 * j) * (<f64>load<i8>(signs + j) * normal));
-  }
   const end = x + 8 * width;
   let half: usize = 8;
-  if (width >= 4) {
-    for (let at = x; at < end; at += 32) {
-      const front = v128.load(at);
-      const back = v128.load(at, 16);
+  if (width < 4) {
+    for (let at = x; at < end; at += 8, signs++) store<f64>(at, load<f64>(at) * (<f64>load<i8>(signs) * normal));
+  } else {
+    const normals = f64x2.splat(normal);
+    for (let at = x; at < end; at += 32, signs += 4) {
+      const four = i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(signs)));
+      const last = v128.shuffle<i32>(four, four, 2, 3, 2, 3);
+      const front = f64x2.mul(v128.load(at), f64x2.mul(f64x2.convert_low_i32x4_s(four), normals));
+      const back = f64x2.mul(v128.load(at, 16), f64x2.mul(f64x2.convert_low_i32x4_s(last), normals));
       // (x0 + x1, x2 + x3) and (x0 − x1, x2 − x3).
       const even = v128.shuffle<f64>(front, back, 0, 2);
       const odd = v128.shuffle<f64>(front, back, 1, 3);
