@@ -36,17 +36,10 @@ export interface OpenIndex {
   bytes: number;
 }
 
-/** Bytes of row-bytes.ts's pieces that are kept for one index: few beside its metadata, and a megabyte at most. */
-export const keptRows = ({ files }: Manifest): number => Math.min(2 ** 20, files[FILES.examples]?.bytes ?? 0);
-
 /** Bytes that an index takes beside its searcher. */
 function rowBytes(manifest: Manifest): number {
   const size = (file: string) => manifest.files[file]?.bytes ?? 0;
-  return (
-    keptRows(manifest) +
-    DECODED_SIZE * (size(FILES.examples) + size(FILES.queryMetadata)) +
-    2 * size(FILES.queryChecksums)
-  );
+  return DECODED_SIZE * (size(FILES.examples) + size(FILES.queryMetadata)) + 2 * size(FILES.queryChecksums);
 }
 
 /** The least bytes with which an index can be served. */

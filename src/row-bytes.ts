@@ -2,66 +2,62 @@
  * Rows of an answer in its notation. An answer has twenty rows or thousands, and writing a row's columns out costs more than finding
  * the row; what does not depend on the query is therefore kept, as bytes, for the rows that answers have named lately.
  */
-import { bytesSince, position, writeBytes } from "./answer-bytes.ts";
+import { forgotten, type KeptBytes, keepBytes, position, writeKept } from "./answer-bytes.ts";
 import type { Neighbour } from "./core/topk.ts";
 import type { Notation } from "./notation.ts";
-import { keptRows, type OpenIndex } from "./open-index.ts";
+import type { OpenIndex } from "./open-index.ts";
 import { describeRow } from "./rows.ts";
 
-/** A row's bytes up to its influence, and after it. */
-interface Pieces {
-  before: Uint8Array;
-  after: Uint8Array;
-}
-
+/** What is kept of an index in one notation. */
 interface Kept {
-  /** The entry that names the index and its version, by notation. */
-  served: Map<Notation, Uint8Array>;
-  /** By notation and row. */
-  rows: Map<Notation, Map<number, Pieces>>;
-  /** Of all rows. */
-  bytes: number;
+  /** The entry that names the index and its version. */
+  served?: KeptBytes;
+  /** By row: up to its influence, and what comes after it. */
+  rows: Map<number, KeptBytes>;
+  /** `forgotten` as of these. */
+  forgotten: number;
 }
 
-const kept = new WeakMap<OpenIndex, Kept>();
+const kept = new WeakMap<OpenIndex, Map<Notation, Kept>>();
 
 /** Writes the entry `index` of an answer, of name and version. */
 export function writeServed(to: Notation, index: OpenIndex): void {
-  const { served } = keptOf(index);
-  const bytes = served.get(to);
-  if (bytes !== undefined) {
-    writeBytes(bytes);
-  } else {
-    const { name, version } = index.manifest;
-    const start = position();
-    to.entries({ index: { name, version } });
-    served.set(to, bytesSince(start));
+  const { served } = keptOf(to, index);
+  if (served !== undefined) {
+    writeKept(served.from, served.to);
+    return;
   }
+  const { name, version } = index.manifest;
+  const start = position();
+  to.entries({ index: { name, version } });
+  const fresh = keepBytes(start, start, start);
+  if (fresh !== undefined) keptOf(to, index).served = fresh;
 }
 
 /** Writes the list of describeRow(index, "example", row, { influence }), of training examples and their influences. */
 export function writeExamples(to: Notation, index: OpenIndex, neighbours: readonly Neighbour[]): void {
-  const own = keptOf(index);
-  const rows = rowsOf(own, to);
+  let own = keptOf(to, index);
   to.beginList(neighbours.length);
   for (let at = 0; at < neighbours.length; at++) {
     const { row, influence } = neighbours[at];
     if (at > 0) to.next();
-    const pieces = rows.get(row);
-    if (pieces !== undefined) {
-      writeBytes(pieces.before);
+    const known = own.rows.get(row);
+    if (known !== undefined) {
+      writeKept(known.from, known.middle);
       to.number(influence);
-      writeBytes(pieces.after);
+      writeKept(known.middle, known.to);
     } else {
       const fresh = writeExample(to, index, row, influence);
-      makeRoom(own, fresh, keptRows(index.manifest));
-      rows.set(row, fresh);
+      // For its sake the others may have been forgotten.
+      own = keptOf(to, index);
+      if (fresh !== undefined) own.rows.set(row, fresh);
     }
   }
   to.endList();
 }
 
-function writeExample(to: Notation, index: OpenIndex, row: number, influence: number): Pieces {
+/** Writes a row, and keeps all but its influence where there is room for that. */
+function writeExample(to: Notation, index: OpenIndex, row: number, influence: number): KeptBytes | undefined {
   const { id, ...columns } = describeRow(index, "example", row, {});
   const more = Object.keys(columns).length;
   const start = position();
@@ -69,40 +65,27 @@ function writeExample(to: Notation, index: OpenIndex, row: number, influence: nu
   to.entries({ id });
   to.next();
   to.name("influence");
-  const before = bytesSince(start);
+  const before = position();
   to.number(influence);
-  const end = position();
+  const after = position();
   if (more > 0) {
     to.next();
     to.entries(columns);
   }
   to.endMap();
-  return { before, after: bytesSince(end) };
+  return keepBytes(start, before, after);
 }
 
-function keptOf(index: OpenIndex): Kept {
-  const known = kept.get(index);
-  if (known !== undefined) return known;
-  const own: Kept = { served: new Map(), rows: new Map(), bytes: 0 };
-  kept.set(index, own);
-  return own;
-}
-
-function rowsOf(own: Kept, to: Notation): Map<number, Pieces> {
-  const known = own.rows.get(to);
-  if (known !== undefined) return known;
-  const rows = new Map<number, Pieces>();
-  own.rows.set(to, rows);
-  return rows;
-}
-
-/** Counts one row more among those that are kept, and drops all the others where they would be too many bytes. */
-function makeRoom(own: Kept, { before, after }: Pieces, most: number): void {
-  // The map and the headers of two arrays take some hundreds.
-  const bytes = before.length + after.length + 300;
-  if (own.bytes + bytes > most) {
-    for (const rows of own.rows.values()) rows.clear();
-    own.bytes = 0;
+/** What is kept now. */
+function keptOf(to: Notation, index: OpenIndex): Kept {
+  let notations = kept.get(index);
+  if (notations === undefined) {
+    notations = new Map();
+    kept.set(index, notations);
   }
-  own.bytes += bytes;
+  const known = notations.get(to);
+  if (known?.forgotten === forgotten()) return known;
+  const own: Kept = { rows: new Map(), forgotten: forgotten() };
+  notations.set(to, own);
+  return own;
 }

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { Packr } from "msgpackr";
 import { expect, test } from "vitest";
-import { beginBytes, bytesSince, endBytes, position } from "../../src/answer-bytes.ts";
+import { beginBytes, endBytes, forgotten, keepBytes, position, writeKept } from "../../src/answer-bytes.ts";
 import { json, messagePack, type Notation } from "../../src/notation.ts";
 
 const msgpack = new Packr({ useRecords: false });
@@ -82,26 +82,69 @@ test("what is written piece by piece is what JSON.stringify writes, and what msg
   );
 });
 
-test("an answer of any length is whole, and a short one after it too; a piece of it is a copy", () => {
+test("an answer of any length is whole, and a short one after it too", () => {
   const item = "\u{1f600}é".repeat(50);
-  beginBytes();
-  json.beginList(1000);
-  for (let at = 0; at < 1000; at++) {
-    if (at > 0) json.next();
-    json.beginMap(1);
-    json.entries({ item });
-    json.endMap();
+  for (const items of [1000, 10_000]) {
+    beginBytes();
+    json.beginList(items);
+    for (let at = 0; at < items; at++) {
+      if (at > 0) json.next();
+      json.beginMap(1);
+      json.entries({ item });
+      json.endMap();
+    }
+    json.endList();
+    expect(text(endBytes())).toBe(JSON.stringify(Array(items).fill({ item })));
+    beginBytes();
+    json.count(items);
+    expect(text(endBytes())).toBe(String(items));
   }
-  json.endList();
-  expect(text(endBytes())).toBe(JSON.stringify(Array(1000).fill({ item })));
-  beginBytes();
-  json.count(12);
-  const start = position();
-  json.count(345);
-  const piece = bytesSince(start);
-  json.count(6);
-  beginBytes();
-  json.count(999_999);
-  expect(text(piece)).toBe("345");
-  expect(text(endBytes())).toBe("999999");
 });
+
+test("what is kept is written again as it was, whatever was written meanwhile, until all is forgotten", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.string(), fc.string(), fc.string(), fc.nat(200_000)), { maxLength: 30 }),
+      (rows) => {
+        let since = forgotten();
+        let known: { first: string; last: string; bytes: NonNullable<ReturnType<typeof keepBytes>> }[] = [];
+        beginBytes();
+        let expected = "";
+        for (const [first, gap, last, more] of rows) {
+          const long = last + "x".repeat(more);
+          const start = position();
+          json.entries({ first });
+          const before = position();
+          json.entries({ gap });
+          const after = position();
+          json.entries({ long });
+          const written = { first: inside({ first }), last: inside({ long }) };
+          expected += written.first + inside({ gap }) + written.last;
+          const bytes = keepBytes(start, before, after);
+          if (forgotten() !== since) known = [];
+          since = forgotten();
+          if (bytes !== undefined) known.push({ ...written, bytes });
+          for (const { first, last, bytes } of known.slice(-3)) {
+            writeKept(bytes.from, bytes.middle);
+            json.next();
+            writeKept(bytes.middle, bytes.to);
+            expected += `${first},${last}`;
+          }
+        }
+        expect(text(endBytes())).toBe(expected);
+      },
+    ),
+  );
+});
+
+test("what is too long is not kept, and makes nothing be forgotten", () => {
+  beginBytes();
+  const start = position();
+  json.entries({ long: "x".repeat(2 ** 20) });
+  const since = forgotten();
+  expect(keepBytes(start, start, start)).toBeUndefined();
+  expect(forgotten()).toBe(since);
+});
+
+/** The entries as JSON. */
+const inside = (value: object) => JSON.stringify(value).slice(1, -1);
