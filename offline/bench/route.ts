@@ -1,7 +1,7 @@
 /**
  * Requests per second of the whole route: body, validation, search, metadata, answer; against an empty hono route in the same
  * workerd, which has one thread, and against one that takes the same body and gives as long an answer. workerd runs by itself, without
- * the development server's proxies, and the routes take turns. On Linux only: it counts processor time.
+ * the development server's proxies; the routes take turns, and so do several processes. On Linux only: it counts processor time.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -22,11 +22,13 @@ import { demonstrationWith, readQueries } from "./vectors.ts";
 const ROWS = 10_000;
 const QUERIES = 64;
 const BATCH = 64;
+/** Processes that take turns as well: what memory a process happens to get moves its quotient by a tenth. */
+const PROCESSES = 3;
 /** Requests of one turn, and turns of each route before the first that counts: V8 goes on optimising for some 20,000 requests. */
-const REQUESTS = 2000;
-const WARM_UP = 12;
+const REQUESTS = 504;
+const WARM_UP = 40;
 const CONNECTIONS = 8;
-const ROUNDS = 15;
+const ROUNDS = 20;
 const PORT = 8971;
 
 export async function measure(): Promise<Figure[]> {
@@ -38,7 +40,10 @@ export async function measure(): Promise<Figure[]> {
   const folder = mkdtempSync(join(tmpdir(), "influence-bench-"));
   const { dimension, name } = readManifest(index);
   const objects = await serveObjects(index);
-  const worker = await startWorkerd(folder, (objects.address() as AddressInfo).port);
+  const ports = Array.from({ length: PROCESSES }, (_, process) => PORT + process);
+  const workers = await Promise.all(
+    ports.map((port) => startWorkerd(join(folder, String(port)), port, (objects.address() as AddressInfo).port)),
+  );
   const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
   const [empty, whole, packed, echoes, batches]: [number[], number[], number[], number[], number[]] = [
     [],
@@ -50,23 +55,27 @@ export async function measure(): Promise<Figure[]> {
   try {
     const bodies = queries.map((query) => Buffer.from(query.buffer));
     const path = `/v1/indexes/${name}/influence`;
-    const ask = (at: number, accept?: string) => send(agent, path, bodies[at % QUERIES]!, accept);
-    const batch = () => send(agent, `${path}?queries=${BATCH}`, Buffer.concat(bodies.slice(0, BATCH)));
+    const ask = (port: number, at: number, accept?: string) => send(agent, port, path, bodies[at % QUERIES]!, accept);
+    const batch = (port: number) =>
+      send(agent, port, `${path}?queries=${BATCH}`, Buffer.concat(bodies.slice(0, BATCH)));
     const turns = [
-      { rates: empty, work: () => send(agent, "/empty") },
-      { rates: whole, work: (at: number) => ask(at) },
-      { rates: packed, work: (at: number) => ask(at, "application/msgpack") },
-      { rates: echoes, work: (at: number) => send(agent, "/echo", bodies[at % QUERIES]!) },
+      { rates: empty, work: (port: number) => send(agent, port, "/empty") },
+      { rates: whole, work: (port: number, at: number) => ask(port, at) },
+      { rates: packed, work: (port: number, at: number) => ask(port, at, "application/msgpack") },
+      { rates: echoes, work: (port: number, at: number) => send(agent, port, "/echo", bodies[at % QUERIES]!) },
     ];
-    await untilAnswered(`http://127.0.0.1:${PORT}/empty`, worker);
+    for (const [at, worker] of workers.entries()) await untilAnswered(`http://127.0.0.1:${ports[at]}/empty`, worker);
     for (let round = -WARM_UP; round < ROUNDS; round++) {
-      for (const { rates, work } of turns) {
-        const measured = await rate(REQUESTS, work, worker);
-        if (round >= 0) rates.push(measured);
+      for (const [process, worker] of workers.entries()) {
+        const port = ports[process]!;
+        for (const { rates, work } of turns) {
+          const measured = await rate(REQUESTS, (at) => work(port, at), worker);
+          if (round >= 0) rates.push(measured);
+        }
+        const singles = await seconds(() => inTurn(BATCH, (at) => ask(port, at)));
+        const together = await seconds(() => batch(port));
+        if (round >= 0) batches.push(together / singles);
       }
-      const singles = await seconds(() => inTurn(BATCH, (at) => ask(at)));
-      const together = await seconds(batch);
-      if (round >= 0) batches.push(together / singles);
     }
     const title = `route: POST influence, n = ${ROWS}, R = ${dimension}`;
     return [
@@ -84,7 +93,7 @@ export async function measure(): Promise<Figure[]> {
     ];
   } finally {
     agent.destroy();
-    worker.kill();
+    for (const worker of workers) worker.kill();
     objects.close();
     rmSync(folder, { recursive: true });
   }
@@ -105,8 +114,8 @@ async function serveObjects(index: string): Promise<Server> {
   return server;
 }
 
-/** Bundles src/route-bench.ts into `folder` and runs it in workerd. */
-async function startWorkerd(folder: string, objects: number): Promise<ChildProcess> {
+/** Bundles src/route-bench.ts into `folder` and runs it in workerd, at that port of this machine. */
+async function startWorkerd(folder: string, port: number, objects: number): Promise<ChildProcess> {
   const source = (path: string) => fileURLToPath(new URL(`../../src/${path}`, import.meta.url));
   await build({
     entryPoints: [source("route-bench.ts")],
@@ -124,7 +133,7 @@ const config :Workerd.Config = (
     (name = "main", worker = .worker),
     (name = "network", network = (allow = ["private", "local"])),
   ],
-  sockets = [(name = "http", address = "127.0.0.1:${PORT}", http = (), service = "main")],
+  sockets = [(name = "http", address = "127.0.0.1:${port}", http = (), service = "main")],
 );
 const worker :Workerd.Worker = (
   modules = [
@@ -146,14 +155,14 @@ const worker :Workerd.Worker = (
 }
 
 /** One request, to its last byte. Throws an Error for any answer but 200. */
-function send(agent: Agent, path: string, body?: Buffer, accept?: string): Promise<void> {
+function send(agent: Agent, port: number, path: string, body?: Buffer, accept?: string): Promise<void> {
   return new Promise((settle, fail) => {
     const headers = body && {
       "Content-Type": "application/octet-stream",
       "Content-Length": body.length,
       ...(accept !== undefined && { Accept: accept }),
     };
-    const options = { agent, host: "127.0.0.1", port: PORT, path, method: body ? "POST" : "GET", headers };
+    const options = { agent, host: "127.0.0.1", port, path, method: body ? "POST" : "GET", headers };
     const asked = request(options, (response) => {
       response.on("end", () =>
         response.statusCode === 200
