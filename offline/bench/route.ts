@@ -22,7 +22,7 @@ import { demonstrationWith, readQueries } from "./vectors.ts";
 const ROWS = 10_000;
 const QUERIES = 64;
 const BATCH = 64;
-/** Processes that take turns as well: what memory a process happens to get moves its quotient by a tenth. */
+/** Processes that take turns as well: quotients of two starts of one program differ by up to a tenth. */
 const PROCESSES = 3;
 /** Requests of one turn, and turns of each route before the first that counts: V8 goes on optimising for some 20,000 requests. */
 const REQUESTS = 504;
@@ -40,18 +40,17 @@ export async function measure(): Promise<Figure[]> {
   const folder = mkdtempSync(join(tmpdir(), "influence-bench-"));
   const { dimension, name } = readManifest(index);
   const objects = await serveObjects(index);
-  const ports = Array.from({ length: PROCESSES }, (_, process) => PORT + process);
-  const workers = await Promise.all(
-    ports.map((port) => startWorkerd(join(folder, String(port)), port, (objects.address() as AddressInfo).port)),
-  );
+  await bundleWorker(folder);
+  const workers = Array.from({ length: PROCESSES }, (_, process) => {
+    const port = PORT + process;
+    return { port, worker: startWorkerd(folder, port, (objects.address() as AddressInfo).port) };
+  });
   const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
-  const [empty, whole, packed, echoes, batches]: [number[], number[], number[], number[], number[]] = [
-    [],
-    [],
-    [],
-    [],
-    [],
-  ];
+  const empty: number[] = [];
+  const whole: number[] = [];
+  const packed: number[] = [];
+  const echoes: number[] = [];
+  const batches: number[] = [];
   try {
     const bodies = queries.map((query) => Buffer.from(query.buffer));
     const path = `/v1/indexes/${name}/influence`;
@@ -64,10 +63,9 @@ export async function measure(): Promise<Figure[]> {
       { rates: packed, work: (port: number, at: number) => ask(port, at, "application/msgpack") },
       { rates: echoes, work: (port: number, at: number) => send(agent, port, "/echo", bodies[at % QUERIES]!) },
     ];
-    for (const [at, worker] of workers.entries()) await untilAnswered(`http://127.0.0.1:${ports[at]}/empty`, worker);
+    for (const { port, worker } of workers) await untilAnswered(`http://127.0.0.1:${port}/empty`, worker);
     for (let round = -WARM_UP; round < ROUNDS; round++) {
-      for (const [process, worker] of workers.entries()) {
-        const port = ports[process]!;
+      for (const { port, worker } of workers) {
         for (const { rates, work } of turns) {
           const measured = await rate(REQUESTS, (at) => work(port, at), worker);
           if (round >= 0) rates.push(measured);
@@ -95,7 +93,7 @@ export async function measure(): Promise<Figure[]> {
     ];
   } finally {
     agent.destroy();
-    for (const worker of workers) worker.kill();
+    for (const { worker } of workers) worker.kill();
     objects.close();
     rmSync(folder, { recursive: true });
   }
@@ -119,8 +117,8 @@ async function serveObjects(index: string): Promise<Server> {
   return server;
 }
 
-/** Bundles src/route-bench.ts into `folder` and runs it in workerd, at that port of this machine. */
-async function startWorkerd(folder: string, port: number, objects: number): Promise<ChildProcess> {
+/** Bundles src/route-bench.ts into `folder`, and lays its kernel beside it. */
+async function bundleWorker(folder: string): Promise<void> {
   const source = (path: string) => fileURLToPath(new URL(`../../src/${path}`, import.meta.url));
   await build({
     entryPoints: [source("route-bench.ts")],
@@ -132,6 +130,10 @@ async function startWorkerd(folder: string, port: number, objects: number): Prom
     logLevel: "error",
   });
   writeFileSync(join(folder, "kernel.wasm"), readFileSync(source("core/kernel/scan-relaxed.wasm")));
+}
+
+/** Runs what is bundled in `folder` in workerd, at that port of this machine. */
+function startWorkerd(folder: string, port: number, objects: number): ChildProcess {
   const configuration = `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
@@ -154,9 +156,10 @@ const worker :Workerd.Worker = (
   globalOutbound = "network",
 );
 `;
-  writeFileSync(join(folder, "config.capnp"), configuration);
+  const file = join(folder, `${port}.capnp`);
+  writeFileSync(file, configuration);
   const workerd = fileURLToPath(import.meta.resolve("workerd/bin/workerd"));
-  return spawn(workerd, ["serve", join(folder, "config.capnp")], { stdio: "inherit" });
+  return spawn(workerd, ["serve", file], { stdio: "inherit" });
 }
 
 /** One request, to its last byte. Throws an Error for any answer but 200. */
